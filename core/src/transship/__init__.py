@@ -1,0 +1,67 @@
+"""Transship moves running machines: a live-migration framework that speaks QEMU's stream.
+
+The names below are imported when they are used, so that a command line or a plugin pays only for
+what it needs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from transship._version import __version__
+
+if TYPE_CHECKING:
+    from transship.abc import Device, DirtyLog, Guest, Section
+    from transship.assembly import migrate, receive
+    from transship.engine.incoming import Incoming
+    from transship.engine.migration import Migration
+    from transship.engine.parameters import Parameters
+    from transship.engine.status import MigrationStatus
+    from transship.errors import MigrationError
+    from transship.guests.dirtylog import MarkedDirtyLog
+    from transship.memory.ramblock import RAMBlock
+    from transship.plugin.markers import hookimpl
+
+_HOMES: Final = {
+    "Device": "transship.abc",
+    "DirtyLog": "transship.abc",
+    "Guest": "transship.abc",
+    "Incoming": "transship.engine.incoming",
+    "MarkedDirtyLog": "transship.guests.dirtylog",
+    "Migration": "transship.engine.migration",
+    "MigrationError": "transship.errors",
+    "MigrationStatus": "transship.engine.status",
+    "Parameters": "transship.engine.parameters",
+    "RAMBlock": "transship.memory.ramblock",
+    "Section": "transship.abc",
+    "hookimpl": "transship.plugin.markers",
+    "migrate": "transship.assembly",
+    "receive": "transship.assembly",
+}
+
+__all__ = [
+    "Device",
+    "DirtyLog",
+    "Guest",
+    "Incoming",
+    "MarkedDirtyLog",
+    "Migration",
+    "MigrationError",
+    "MigrationStatus",
+    "Parameters",
+    "RAMBlock",
+    "Section",
+    "__version__",
+    "hookimpl",
+    "migrate",
+    "receive",
+]
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module 'transship' has no attribute {name!r}") from None
+    return getattr(import_module(home), name)

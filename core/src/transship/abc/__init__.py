@@ -1,0 +1,27 @@
+"""The contracts: what a transport, a channel, a section and a guest are."""
+
+from __future__ import annotations
+
+from transship.abc.channel import Channel, ReturnPath
+from transship.abc.guest import Device, DirtyLog, Guest
+from transship.abc.section import Pending, Section, SectionSet, Segments
+from transship.abc.transport import Address, Incoming, Listener, Options, Outgoing
+from transship.wire.vmdesc import DeviceRecord
+
+__all__ = [
+    "Address",
+    "Channel",
+    "Device",
+    "DeviceRecord",
+    "DirtyLog",
+    "Guest",
+    "Incoming",
+    "Listener",
+    "Options",
+    "Outgoing",
+    "Pending",
+    "ReturnPath",
+    "Section",
+    "SectionSet",
+    "Segments",
+]

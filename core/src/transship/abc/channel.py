@@ -1,0 +1,114 @@
+"""A channel: one path of bytes between the two sides, and what some channels can do besides.
+
+This file knows nothing of schemes. What not every channel has is a capability, asked for by
+type: ``channel.capability(ReturnPath)`` gives the object, or None.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+
+from transship.errors import PeerClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transship.buffers import Buffer
+
+C = TypeVar("C")
+
+
+class Channel(ABC):
+    """Carries the stream in one direction; what a transport's author implements.
+
+    One task sends and one task receives at a time: concurrent misuse is detected, not queued.
+    A channel whose send was cancelled or failed is poisoned, since nobody knows how much was
+    sent: only :meth:`aclose` is legal then.
+    """
+
+    @property
+    @abstractmethod
+    def peer(self) -> str:
+        """Who is at the other end, for people (``tcp:192.0.2.7:4444``)."""
+
+    @abstractmethod
+    async def send_segments(self, segments: Sequence[Buffer]) -> None:
+        """Send all bytes of all segments, in order.
+
+        Args:
+            segments: Contiguous buffers, any number, any of them empty. Borrowed until the call
+                returns; no view is held after that, also not after an error.
+
+        Raises:
+            PeerClosedError: The peer closed the channel.
+            ChannelError: It broke in another way, or was closed here.
+            trio.BusyResourceError: Another task is sending.
+
+        Cancellation: a part may have been sent; the channel is poisoned.
+        """
+
+    @abstractmethod
+    async def receive_some_into(self, target: memoryview) -> int:
+        """Receive at least one byte to the start of ``target``, which is not empty.
+
+        Returns:
+            How many bytes came; 0 when the peer ended its direction.
+
+        Raises:
+            ChannelError: It broke, or was closed here.
+            trio.BusyResourceError: Another task is receiving.
+
+        Cancellation: nothing was received, or it is in ``target`` and lost to the caller, who
+        drops the channel.
+        """
+
+    async def receive_into(self, target: memoryview) -> None:
+        """Receive exactly ``len(target)`` bytes.
+
+        Raises:
+            PeerClosedError: The peer ended its direction before that.
+            ChannelError: It broke, or was closed here.
+
+        Cancellation: a part may have been received; the channel is to be dropped.
+        """
+        done = 0
+        while done < len(target):
+            count = await self.receive_some_into(target[done:])
+            if count == 0:
+                raise PeerClosedError(
+                    f"{self.peer} closed the channel",
+                    expected=f"{len(target) - done} more bytes",
+                    found="the end",
+                )
+            done += count
+
+    @abstractmethod
+    async def send_eof(self) -> None:
+        """Say that nothing more will be sent; the other direction stays open.
+
+        Raises:
+            ChannelError: It broke, or was closed here.
+        """
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close both directions at once, and break what still waits on them; idempotent.
+
+        Cancellation: it is closed all the same.
+        """
+
+    def capability(self, kind: type[C]) -> C | None:
+        """The channel's implementation of an optional capability, or None."""
+        return self if isinstance(self, kind) else None
+
+
+@runtime_checkable
+class ReturnPath(Protocol):
+    """Carries messages from destination to source, beside the stream."""
+
+    async def send_return(self, message: Buffer) -> None:
+        """Send a whole message towards the source. Errors and cancellation as ``send_segments``."""
+
+    async def receive_return_into(self, target: memoryview) -> int:
+        """Receive some bytes of messages. Errors and cancellation as ``receive_some_into``."""

@@ -1,0 +1,84 @@
+"""Puts the parts together: an address and a guest become a migration.
+
+The composition root for embedders and for the command line. It alone knows both the plugins and
+the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from transship.abc.guest import Guest
+from transship.abc.section import SectionSet
+from transship.abc.transport import Address, Options
+from transship.engine.globalstate import GlobalState
+from transship.engine.incoming import Incoming
+from transship.engine.migration import Migration
+from transship.engine.parameters import QEMU_10_0, Parameters
+from transship.engine.status import MigrationStatus
+from transship.plugin.discovery import find_transport, section_factories
+from transship.plugin.registry import SectionRegistry
+
+_NO_OPTIONS: Mapping[str, str | int | bool] = {}
+
+
+def sections_for(guest: Guest) -> SectionSet:
+    """The sections of one migration of one guest: of all plugins, of the guest, the run state's.
+
+    Raises:
+        PluginError: Two sections have the same name, or one breaks a rule of the hooks.
+    """
+    sections = [*section_factories().create_sections(guest), *guest.sections()]
+    if all(section.idstr != GlobalState.idstr for section in sections) and not guest.accepts_any:
+        sections.append(GlobalState())
+    return SectionRegistry(sections)
+
+
+def migrate(
+    guest: Guest,
+    uri: str,
+    *,
+    parameters: Parameters = QEMU_10_0,
+    options: Options = _NO_OPTIONS,
+    observer: Callable[[MigrationStatus], None] | None = None,
+) -> Migration:
+    """Prepare to move a guest away; ``await migration.run()`` does it.
+
+    Raises:
+        BlockedError: The address is malformed.
+        PluginError: No plugin carries its scheme, or the one that does is broken.
+    """
+    address = Address.parse(uri)
+    transport = find_transport(address.scheme)
+    outgoing = transport.start_outgoing(address, options)
+    return Migration(guest, sections_for(guest), lambda: outgoing, parameters, observer)
+
+
+def receive(
+    guest: Guest,
+    uri: str,
+    *,
+    parameters: Parameters = QEMU_10_0,
+    options: Options = _NO_OPTIONS,
+    observer: Callable[[MigrationStatus], None] | None = None,
+    on_listening: Callable[[str], None] | None = None,
+    autostart: bool = True,
+) -> Incoming:
+    """Prepare to take a guest in; ``await incoming.run()`` does it.
+
+    Raises:
+        BlockedError: The address is malformed.
+        PluginError: No plugin carries its scheme, or the one that does is broken.
+    """
+    address = Address.parse(uri)
+    transport = find_transport(address.scheme)
+    incoming = transport.start_incoming(address, options)
+    return Incoming(
+        guest,
+        sections_for(guest),
+        lambda: incoming,
+        parameters,
+        observer,
+        on_listening=on_listening,
+        autostart=autostart,
+    )

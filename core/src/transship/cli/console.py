@@ -1,0 +1,51 @@
+"""Where output goes: results to standard output, progress and notes to standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+
+class Console:
+    """Writes for people, or one JSON object a result.
+
+    Args:
+        as_json: Whether results are JSON.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self._is_live = sys.stderr.isatty()
+        self._open_line = False
+
+    @property
+    def progress_interval_s(self) -> float:
+        """How often progress is worth showing: a terminal is repainted, a log grows."""
+        return 0.2 if self._is_live else 1.0
+
+    def result(self, facts: Mapping[str, Any], text: str) -> None:
+        """Print a result."""
+        self._end_line()
+        click.echo(json.dumps(facts) if self.as_json else text)
+
+    def note(self, text: str) -> None:
+        """Say something that is not a result."""
+        self._end_line()
+        click.echo(text, err=True)
+
+    def progress(self, text: str) -> None:
+        """Show how far it is; in a terminal the line is replaced by the next."""
+        if self._is_live:
+            click.echo(f"\r\x1b[K{text}", err=True, nl=False)
+            self._open_line = True
+        else:
+            click.echo(text, err=True)
+
+    def _end_line(self) -> None:
+        if self._open_line:
+            click.echo(err=True)
+            self._open_line = False

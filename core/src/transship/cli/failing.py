@@ -1,0 +1,39 @@
+"""A migration error becomes a message and an exit code, once, at the edge of every verb."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NoReturn, ParamSpec
+
+from transship.cli.console import Console
+from transship.cli.exits import exit_code
+from transship.errors import MigrationError
+
+P = ParamSpec("P")
+
+
+def reports_errors(verb: Callable[P, int]) -> Callable[P, NoReturn]:
+    """Let a verb return its exit code, and report the migration error that it raises."""
+
+    @wraps(verb)
+    def reporting(*arguments: P.args, **options: P.kwargs) -> NoReturn:
+        try:
+            code = verb(*arguments, **options)
+        except MigrationError as error:
+            code = report(error, as_json=bool(options.get("as_json")))
+        sys.exit(code)
+
+    return reporting
+
+
+def report(error: MigrationError, *, as_json: bool) -> int:
+    """Print an error; returns its exit code."""
+    code = int(exit_code(error))
+    facts: dict[str, Any] = {"status": "failed", "exit_code": code, "error": error.facts()}
+    console = Console(as_json=as_json)
+    if as_json:
+        console.result(facts, "")
+    console.note(f"transship: {error}")
+    return code

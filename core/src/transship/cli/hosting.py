@@ -1,0 +1,119 @@
+"""Hosts a guest in this process: it arrives or starts, runs, and leaves or is stopped.
+
+A guest that is here is never dropped because a migration failed: the process stays until it is
+told to end.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from transship import assembly
+from transship.abc.guest import Guest
+from transship.cli.console import Console
+from transship.cli.exits import ExitCode, exit_code
+from transship.cli.session import carry_out, outcome, summary
+from transship.engine.attempt import Attempt
+from transship.engine.parameters import Parameters
+from transship.errors import HandoverError, MigrationError
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to happen to the guest.
+
+    Args:
+        incoming: Address to wait at; None to start the guest here.
+        migrate_to: Address to leave for; None to stay.
+        after_s: How long to run before leaving.
+        paused: Whether the guest stands still until it is told to run.
+        parameters: Limits of both migrations.
+    """
+
+    incoming: str | None
+    migrate_to: str | None
+    after_s: float
+    paused: bool
+    parameters: Parameters
+
+
+async def host(guest: Guest, plan: Plan, console: Console) -> int:
+    """Carry out a plan. Returns the exit code."""
+    error = None
+    if plan.incoming is not None:
+        error = await _arrive(guest, plan.incoming, plan, console)
+        if error is not None and not isinstance(error, HandoverError):
+            return exit_code(error)
+    elif not plan.paused:
+        await guest.resume()
+    if plan.migrate_to is not None and error is None:
+        if not await _wait_unless_signalled(plan.after_s):
+            error = await _leave(guest, plan.migrate_to, plan, console)
+            if error is None:
+                return ExitCode.DONE
+        else:
+            return await _stop(guest, error, console)
+    await _stay(guest, error, console)
+    return await _stop(guest, error, console)
+
+
+async def _arrive(guest: Guest, uri: str, plan: Plan, console: Console) -> MigrationError | None:
+    incoming = assembly.receive(
+        guest,
+        uri,
+        parameters=plan.parameters,
+        on_listening=lambda address: console.note(f"listening {address}"),
+        autostart=not plan.paused,
+    )
+    return await _attempt("arrived", incoming, console)
+
+
+async def _leave(guest: Guest, uri: str, plan: Plan, console: Console) -> MigrationError | None:
+    migration = assembly.migrate(guest, uri, parameters=plan.parameters)
+    return await _attempt("left", migration, console)
+
+
+async def _attempt(event: str, attempt: Attempt, console: Console) -> MigrationError | None:
+    error = await carry_out(attempt, console)
+    facts = {"event": event if error is None else "failed", **outcome(attempt, error)}
+    console.result(facts, summary(attempt, error))
+    return error
+
+
+async def _wait_unless_signalled(duration_s: float) -> bool:
+    """Let the guest run for a while. Returns whether a signal asked for its end instead."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with trio.move_on_after(duration_s):
+            await signals.__anext__()
+            return True
+    return False
+
+
+async def _stay(guest: Guest, error: MigrationError | None, console: Console) -> None:
+    """Keep the guest until a signal asks for its end."""
+    if isinstance(error, HandoverError):
+        console.note(
+            "the guest stays here, paused: SIGUSR1 lets it run, if it runs nowhere else; "
+            "SIGTERM drops it"
+        )
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) as signals:
+        async for number in signals:
+            if number != signal.SIGUSR1:
+                return
+            if not guest.is_running:
+                await guest.resume()
+
+
+async def _stop(guest: Guest, error: MigrationError | None, console: Console) -> int:
+    if guest.is_running:
+        await guest.pause()
+    report: dict[str, Any] = await trio.to_thread.run_sync(guest.report)
+    console.result(
+        {"event": "stopped", "exit_code": int(exit_code(error)), "guest": report},
+        "stopped" + "".join(f"\n  {name}: {value}" for name, value in report.items()),
+    )
+    return exit_code(error)

@@ -1,0 +1,93 @@
+"""Runs one migration for a verb: progress while it lasts, signals cancel it, the outcome is data."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from typing import Any
+
+import trio
+
+from transship.cli.console import Console
+from transship.cli.exits import exit_code
+from transship.engine.attempt import Attempt
+from transship.errors import MigrationError
+from transship.units import format_rate, format_size, format_time
+
+
+async def carry_out(attempt: Attempt, console: Console) -> MigrationError | None:
+    """Run an attempt to its end.
+
+    The first SIGINT or SIGTERM cancels it and waits for the outcome; a second SIGINT leaves the
+    process with 130.
+
+    Returns:
+        Why it failed; None if it completed.
+    """
+    error = None
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_cancel_on_signal, attempt, console)
+        nursery.start_soon(_show_progress, attempt, console)
+        try:
+            await attempt.run()
+        except MigrationError as failure:
+            error = failure
+        nursery.cancel_scope.cancel()
+    return error
+
+
+def outcome(attempt: Attempt, error: MigrationError | None) -> dict[str, Any]:
+    """How an attempt ended, as plain data."""
+    return {
+        "status": attempt.status.value,
+        "exit_code": int(exit_code(error)),
+        "error": error.facts() if error else None,
+        "statistics": dataclasses.asdict(attempt.statistics),
+    }
+
+
+def summary(attempt: Attempt, error: MigrationError | None) -> str:
+    """How an attempt ended, in a line or two for people."""
+    if error is not None:
+        return f"{attempt.status.value}: {error}"
+    statistics = attempt.statistics
+    parts = [
+        f"{format_size(statistics.transferred_bytes)} in {format_time(statistics.total_s)}",
+    ]
+    if statistics.downtime_s is not None:
+        parts.append(f"downtime {format_time(statistics.downtime_s)}")
+    if statistics.rounds:
+        parts.append(f"{statistics.rounds} rounds")
+    return f"{attempt.status.value}: {', '.join(parts)}"
+
+
+async def _cancel_on_signal(
+    attempt: Attempt,
+    console: Console,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for number in signals:
+            if attempt.is_cancelling and number == signal.SIGINT:
+                raise SystemExit(128 + signal.SIGINT)
+            console.note("cancelling; once more leaves at once")
+            attempt.cancel()
+
+
+async def _show_progress(attempt: Attempt, console: Console) -> None:
+    while True:
+        await trio.sleep(console.progress_interval_s)
+        console.progress(_progress_line(attempt))
+
+
+def _progress_line(attempt: Attempt) -> str:
+    statistics = attempt.statistics
+    parts = [attempt.status.value, f"{format_size(statistics.transferred_bytes)} moved"]
+    if statistics.bandwidth_bytes_per_s:
+        parts.append(format_rate(statistics.bandwidth_bytes_per_s))
+    if statistics.remaining_bytes:
+        parts.append(f"{format_size(statistics.remaining_bytes)} left")
+    if statistics.rounds:
+        parts.append(f"round {statistics.rounds}")
+    return " · ".join(parts)

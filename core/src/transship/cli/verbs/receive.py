@@ -1,0 +1,60 @@
+"""``transship receive``: a migration into a checkpoint folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import trio
+
+from transship import assembly
+from transship.cli import options
+from transship.cli.console import Console
+from transship.cli.exits import exit_code
+from transship.cli.failing import reports_errors
+from transship.cli.session import carry_out, outcome, summary
+from transship.engine.parameters import Parameters
+from transship.guests.stored import StoredGuest
+
+
+@click.command()
+@click.argument("uri")
+@click.option(
+    "--to",
+    "directory",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The checkpoint folder; must not exist, or be empty.",
+)
+@options.max_ram
+@options.stall_timeout
+@options.as_json
+@reports_errors
+def receive(
+    uri: str, directory: Path, max_ram_bytes: int, stall_timeout_s: float, as_json: bool
+) -> int:
+    """Take one migration from URI into a checkpoint folder.
+
+    Prints "listening URI" on standard error as soon as a source can connect; port 0 stands for
+    any free port. The folder appears under its name only when everything in it is complete and
+    on the disk.
+
+    \b
+    Examples:
+      transship receive tcp:0.0.0.0:4444 --to ./vm
+      transship receive unix:/run/vm.sock --to ./vm --json
+    """
+    console = Console(as_json=as_json)
+    guest = StoredGuest.create(directory, max_ram_bytes=max_ram_bytes)
+    incoming = assembly.receive(
+        guest,
+        uri,
+        parameters=Parameters(stall_timeout_s=stall_timeout_s),
+        on_listening=lambda address: console.note(f"listening {address}"),
+    )
+    error = trio.run(carry_out, incoming, console)
+    console.result(
+        {"checkpoint": str(directory), **outcome(incoming, error)},
+        f"{summary(incoming, error)}" + ("" if error else f"\ncheckpoint in {directory}"),
+    )
+    return exit_code(error)

@@ -1,0 +1,71 @@
+"""``transship run``: hosts a guest."""
+
+from __future__ import annotations
+
+import click
+import trio
+
+from transship.cli import options
+from transship.cli.console import Console
+from transship.cli.failing import reports_errors
+from transship.cli.hosting import Plan, host
+from transship.engine.parameters import Parameters
+from transship.guests.spec import parse_guest
+
+
+@click.command()
+@click.argument("guest")
+@click.option("--incoming", metavar="URI", help="Wait at URI for the guest to arrive.")
+@click.option("--migrate-to", metavar="URI", help="Move the guest to URI.")
+@click.option(
+    "--after",
+    "after_s",
+    type=options.TIME,
+    default="0s",
+    show_default=True,
+    help="Let the guest run for so long before it moves.",
+)
+@click.option("--paused", is_flag=True, help="Do not let the guest run until SIGUSR1 comes.")
+@options.bandwidth("128MiB/s")
+@options.downtime
+@options.stall_timeout
+@options.as_json
+@reports_errors
+def run(
+    guest: str,
+    incoming: str | None,
+    migrate_to: str | None,
+    after_s: float,
+    paused: bool,
+    max_bandwidth_bytes_per_s: int,
+    downtime_limit_s: float,
+    stall_timeout_s: float,
+    as_json: bool,
+) -> int:
+    """Host a GUEST in this process.
+
+    GUEST is synthetic:ram=SIZE,dirty-rate=RATE,..., or stored:DIRECTORY, or module:factory, a
+    function without arguments that returns your own guest.
+
+    The process ends when the guest has moved away, or on SIGINT or SIGTERM. If the move fails
+    the guest runs on here. After a broken hand-over it stays here, paused: SIGUSR1 lets it run.
+    With --json every event is one JSON object on a line of its own.
+
+    \b
+    Examples:
+      transship run synthetic:ram=256MiB --incoming unix:/run/a.sock
+      transship run synthetic:ram=256MiB,dirty-rate=64MiB/s --migrate-to unix:/run/a.sock
+      transship run mymachine:make --incoming tcp::4444
+    """
+    plan = Plan(
+        incoming=incoming,
+        migrate_to=migrate_to,
+        after_s=after_s,
+        paused=paused,
+        parameters=Parameters(
+            max_bandwidth_bytes_per_s=max_bandwidth_bytes_per_s,
+            downtime_limit_s=downtime_limit_s,
+            stall_timeout_s=stall_timeout_s,
+        ),
+    )
+    return trio.run(host, parse_guest(guest), plan, Console(as_json=as_json))

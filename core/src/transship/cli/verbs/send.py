@@ -1,0 +1,57 @@
+"""``transship send``: a checkpoint folder to a waiting destination."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import click
+import trio
+
+from transship import assembly
+from transship.cli import options
+from transship.cli.console import Console
+from transship.cli.exits import exit_code
+from transship.cli.failing import reports_errors
+from transship.cli.session import carry_out, outcome, summary
+from transship.engine.parameters import Parameters
+from transship.guests.stored import StoredGuest
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("uri")
+@options.bandwidth("unlimited")
+@options.stall_timeout
+@options.as_json
+@reports_errors
+def send(
+    directory: Path,
+    uri: str,
+    max_bandwidth_bytes_per_s: int,
+    stall_timeout_s: float,
+    as_json: bool,
+) -> int:
+    """Play a checkpoint DIRECTORY to URI.
+
+    The destination is a QEMU of the same machine type started with -incoming, which then runs
+    the guest, or a transship that receives. The folder stays as it is.
+
+    \b
+    Examples:
+      transship send ./vm unix:/run/vm.sock
+      transship send ./vm tcp:198.51.100.7:4444 --bandwidth 1GiB/s
+    """
+    console = Console(as_json=as_json)
+    with closing(StoredGuest.open(directory)) as guest:
+        migration = assembly.migrate(
+            guest,
+            uri,
+            parameters=Parameters(
+                max_bandwidth_bytes_per_s=max_bandwidth_bytes_per_s,
+                stall_timeout_s=stall_timeout_s,
+            ),
+        )
+        error = trio.run(carry_out, migration, console)
+    console.result(outcome(migration, error), summary(migration, error))
+    return exit_code(error)

@@ -1,0 +1,109 @@
+"""What the source hears on the return path: one task listens, others wait for answers."""
+
+from __future__ import annotations
+
+import trio
+
+from transship.abc.channel import ReturnPath
+from transship.engine.receiver import StreamReceiver
+from transship.errors import (
+    MigrationError,
+    PeerClosedError,
+    PeerFailedError,
+    RemoteError,
+    StalledError,
+)
+from transship.wire.constants import ReturnType
+from transship.wire.returnpath import ReturnMessage, read_message
+
+
+class Answers:
+    """Listens to the destination.
+
+    Args:
+        path: The channel's return path; borrowed.
+        peer: Who answers, for messages.
+    """
+
+    def __init__(self, path: ReturnPath, peer: str) -> None:
+        self._receiver = StreamReceiver.of_return_path(path, peer)
+        self._peer = peer
+        self._pongs: dict[int, trio.Event] = {}
+        self._shut = trio.Event()
+        self._failure: MigrationError | None = None
+
+    async def listen(self) -> None:
+        """Take messages until the destination says that it is done.
+
+        Whoever waits for an answer meanwhile gets the same error.
+
+        Raises:
+            PeerFailedError: It says that it failed.
+            PeerClosedError: It closed the channel without a word.
+            RemoteError: It said something that does not belong here.
+        """
+        try:
+            await self._listen()
+        except MigrationError as error:
+            self._failure = error
+            for event in (*self._pongs.values(), self._shut):
+                event.set()
+            raise
+
+    async def _listen(self) -> None:
+        while not self._shut.is_set():
+            message = await self._receiver.run(read_message(self._receiver.reader))
+            if message is None:
+                raise PeerClosedError(
+                    f"{self._peer} closed the channel before it said that it has the guest",
+                    hint="its own output says why",
+                )
+            self._take(message)
+
+    def _take(self, message: ReturnMessage) -> None:
+        match message.type:
+            case ReturnType.PONG:
+                self._pong(message.value()).set()
+            case ReturnType.SHUT if message.value() == 0:
+                self._shut.set()
+            case ReturnType.SHUT:
+                raise PeerFailedError(
+                    f"{self._peer} failed to load the guest",
+                    found=f"SHUT {message.value()}",
+                    hint="its own output says why",
+                )
+            case ReturnType.SWITCHOVER_ACK:
+                pass
+            case _:
+                raise RemoteError(
+                    f"{self._peer} sent a message that belongs to postcopy",
+                    expected="PONG or SHUT",
+                    found=message.type.name,
+                )
+
+    async def pong(self, value: int, timeout_s: float) -> None:
+        """Wait for the answer to a PING.
+
+        Raises:
+            StalledError: It does not come in time.
+        """
+        await self._wait(self._pong(value), f"PING {value}", timeout_s)
+
+    async def shut(self, timeout_s: float) -> None:
+        """Wait until the destination says that it has everything.
+
+        Raises:
+            StalledError: It does not say so in time.
+        """
+        await self._wait(self._shut, "the end of the stream", timeout_s)
+
+    def _pong(self, value: int) -> trio.Event:
+        return self._pongs.setdefault(value, trio.Event())
+
+    async def _wait(self, event: trio.Event, asked: str, timeout_s: float) -> None:
+        with trio.move_on_after(timeout_s) as scope:
+            await event.wait()
+        if self._failure:
+            raise self._failure
+        if scope.cancelled_caught:
+            raise StalledError(f"{self._peer} did not answer {asked} within {timeout_s:g} s")

@@ -1,0 +1,114 @@
+"""What an outgoing and an incoming migration have in common: status, statistics, cancel, outcome."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import trio
+
+from transship.engine.failures import as_migration_error, collapse
+from transship.engine.parameters import Parameters
+from transship.engine.stats import Statistics
+from transship.engine.status import MigrationStatus, check_transition
+from transship.errors import MigrationError
+
+
+class Attempt(ABC):
+    """One migration, seen from one side. An object is used once.
+
+    Attributes:
+        parameters: Limits.
+        status: Where it is.
+        statistics: What it has counted so far.
+        error: Why it failed, once it has.
+    """
+
+    def __init__(
+        self, parameters: Parameters, observer: Callable[[MigrationStatus], None] | None
+    ) -> None:
+        self.parameters = parameters
+        self.status = MigrationStatus.NONE
+        self.statistics = Statistics()
+        self.error: MigrationError | None = None
+        self._observer = observer
+        self._scope = trio.CancelScope()
+        self._cancel_requested = False
+
+    async def run(self) -> Statistics:
+        """Carry it out, once.
+
+        Returns:
+            The statistics, when it has completed.
+
+        Raises:
+            CancelledError: :meth:`cancel` was called in time.
+            MigrationError: It failed; the same error is in :attr:`error`.
+
+        Cancellation: as if :meth:`cancel` had been called: the guest is given back to its side
+        before the cancellation goes on.
+        """
+        self._enter(MigrationStatus.SETUP)
+        started_s = trio.current_time()
+        try:
+            with self._scope:
+                await self._attempt()
+            if self._scope.cancelled_caught:
+                raise self._cancelled()
+            self._enter(MigrationStatus.COMPLETED)
+        except BaseException as caught:
+            await self._fail(caught)
+        finally:
+            self.statistics.total_s = trio.current_time() - started_s
+        return self.statistics
+
+    @property
+    def is_cancelling(self) -> bool:
+        """Whether somebody has asked for its end."""
+        return self._cancel_requested
+
+    def cancel(self) -> None:
+        """Ask for the end of the migration; never fails, idempotent, does not wait.
+
+        After the hand-over it has no effect.
+        """
+        self._cancel_requested = True
+        self._scope.cancel()
+
+    async def _fail(self, caught: BaseException) -> None:
+        """Clean up after a failure, shielded, and raise what it comes down to."""
+        reason = collapse(caught)
+        cancelled = self._cancel_requested or isinstance(reason, trio.Cancelled)
+        error = self._cancelled() if isinstance(reason, trio.Cancelled) else None
+        if error is None:
+            error = as_migration_error(reason)
+        with trio.CancelScope(shield=True):
+            error = await self._clean_up(error)
+        self.error = error
+        if cancelled and isinstance(error, type(self._cancelled())):
+            self._enter(MigrationStatus.CANCELLING)
+            self._enter(MigrationStatus.CANCELLED)
+        else:
+            self._enter(MigrationStatus.FAILED)
+        if isinstance(reason, (trio.Cancelled, KeyboardInterrupt, SystemExit)):
+            raise caught
+        raise error from (None if error is reason else reason)
+
+    def _enter(self, status: MigrationStatus) -> None:
+        check_transition(self.status, status)
+        self.status = status
+        if self._observer:
+            self._observer(status)
+
+    @abstractmethod
+    async def _attempt(self) -> None:
+        """Do it; raising is failing."""
+
+    @abstractmethod
+    async def _clean_up(self, error: MigrationError) -> MigrationError:
+        """Give the guest to exactly one side; returns the error as it is to be raised."""
+
+    @abstractmethod
+    def _cancelled(self) -> MigrationError:
+        """The error that says that it was cancelled."""
+

@@ -1,0 +1,278 @@
+"""The destination's side of one migration: what comes off the wire, and what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from transship.abc.channel import Channel, ReturnPath
+from transship.abc.guest import Guest
+from transship.abc.section import SectionSet
+from transship.engine.parameters import Parameters
+from transship.engine.receiver import StreamReceiver
+from transship.engine.stats import Statistics
+from transship.engine.status import MigrationStatus
+from transship.errors import MigrationError
+from transship.wire.constants import CommandType, RecordType
+from transship.wire.decoder import StreamDecoder
+from transship.wire.events import (
+    Command,
+    Configuration,
+    EndOfStream,
+    Event,
+    Header,
+    Package,
+    SectionFooter,
+    SectionHeader,
+    VMDescription,
+)
+from transship.wire.returnpath import ReturnMessage, pong, shut
+from transship.wire.tail import read_tail
+
+
+class Destination:
+    """Loads one guest from one channel.
+
+    Args:
+        guest: Where to; paused.
+        sections: Its sections, for this migration alone.
+        channel: Borrowed; used by nobody else.
+        parameters: Limits.
+        statistics: Kept up to date.
+        enter: Told of each status as it is reached.
+
+    Attributes:
+        may_have_guest: Whether the source may have given the guest up: it has been told, or may
+            have heard, that everything has loaded.
+        owns_guest: Whether the source has given it up for certain.
+    """
+
+    def __init__(
+        self,
+        guest: Guest,
+        sections: SectionSet,
+        channel: Channel,
+        parameters: Parameters,
+        statistics: Statistics,
+        enter: Callable[[MigrationStatus], None],
+    ) -> None:
+        self.may_have_guest = False
+        self.owns_guest = False
+        self._guest = guest
+        self._sections = sections
+        self._channel = channel
+        self._parameters = parameters
+        self._statistics = statistics
+        self._enter = enter
+        self._receiver = StreamReceiver.of_stream(channel, parameters.stall_timeout_s)
+        self._reader = self._receiver.reader
+        self._return_path: ReturnPath | None = None
+        self._loaded: set[tuple[str, int]] = set()
+        self._devices_loaded = False
+        self._is_prepared = False
+        self._in_device = False
+        self._has_said = False
+
+    async def run(self) -> None:
+        """Load everything, to the hand-over.
+
+        Raises:
+            MigrationError: The migration failed; the attributes say whose the guest is.
+
+        Cancellation: at any time before the hand-over.
+        """
+        decoder = StreamDecoder(self._reader)
+        while not await self._ended(await self._next(decoder), decoder):
+            pass
+        await self._take_over()
+
+    async def _next(self, decoder: StreamDecoder) -> Event | None:
+        event = await self._receiver.run(decoder.next_event())
+        self._statistics.transferred_bytes = self._reader.offset
+        return event
+
+    async def _ended(self, event: Event | None, decoder: StreamDecoder) -> bool:
+        """Act on an event of the outer stream. Returns whether the guest is complete."""
+        match event:
+            case Header() | SectionFooter() | None:
+                return event is None
+            case Configuration():
+                self._guest.configure(event)
+                self._enter(MigrationStatus.ACTIVE)
+            case SectionHeader():
+                return await self._section(event)
+            case Command():
+                await self._command(event)
+            case Package():
+                await self._package(event, decoder)
+            case EndOfStream():
+                return self._is_prepared
+            case VMDescription():
+                return True
+        return False
+
+    async def _section(self, header: SectionHeader) -> bool:
+        """Load one record, or the whole rest of the stream if only its description ends it."""
+        section = self._sections.find(header.idstr, header.instance_id)
+        if section is None:
+            if header.kind is RecordType.SECTION_FULL and self._guest.accepts_any:
+                await self._unknown_devices(header)
+                return True
+            raise self._reader.error(
+                f"the source has a section {header.idstr!r} that nothing here loads",
+                offset=header.offset,
+                expected="one of " + ", ".join(section.idstr for section in self._sections),
+                found=f"{header.idstr!r}, instance {header.instance_id}",
+                hint="a device or a section plugin is missing on the destination",
+            )
+        if not section.minimum_version_id <= header.version_id <= section.version_id:
+            raise self._reader.error(
+                "unsupported section version",
+                offset=header.offset,
+                expected=f"{section.minimum_version_id} to {section.version_id}",
+                found=str(header.version_id),
+            )
+        try:
+            await self._receiver.run(self._sections.load(section, header, self._reader))
+        except MigrationError as error:
+            raise error.add_context(section=header.idstr, offset=self._reader.offset) from None
+        if header.kind in (RecordType.SECTION_END, RecordType.SECTION_FULL):
+            self._loaded.add((header.idstr, header.instance_id))
+        self._statistics.sections[header.idstr] = section.statistics()
+        return False
+
+    async def _unknown_devices(self, first: SectionHeader) -> None:
+        """Keep device sections from ``first`` to the description, which tells them apart."""
+        self._enter_device()
+        tail = await self._receiver.run(read_tail(self._reader, first))
+        self._guest.add_device_records(tail.records)
+        self._guest.set_description(tail.description)
+        self._statistics.device_bytes = tail.length
+        self._devices_loaded = True
+
+    async def _command(self, command: Command) -> None:
+        match command.command:
+            case CommandType.OPEN_RETURN_PATH:
+                self._return_path = self._channel.capability(ReturnPath)  # type: ignore[type-abstract]
+                if self._return_path is None:
+                    raise self._reader.error(
+                        f"{self._channel.peer} asks for a return path that this channel lacks",
+                        offset=command.offset,
+                        hint="switch the source's capability return-path off",
+                    )
+            case CommandType.PING:
+                if self._devices_loaded or not self._missing():
+                    await self._prepare()
+                await self._answer(pong(command.value()), command)
+            case CommandType.SWITCHOVER_START:
+                self._enter_device()
+            case _:
+                raise self._reader.error(
+                    f"the source wants {command.command.name}, which is not supported",
+                    offset=command.offset,
+                    expected="a precopy migration",
+                    hint="switch postcopy and COLO off at the source",
+                )
+
+    async def _answer(self, message: ReturnMessage, command: Command) -> None:
+        if self._return_path is None:
+            raise self._reader.error(
+                "the source asks without having opened the return path",
+                offset=command.offset,
+                expected="OPEN_RETURN_PATH before",
+                found=command.command.name,
+            )
+        await self._return_path.send_return(message.encode())
+
+    async def _package(self, package: Package, outer: StreamDecoder) -> None:
+        """Load the device sections of a package, which ends with EOF and their description."""
+        self._enter_device()
+        decoder = StreamDecoder(self._reader, outer)
+        end = self._reader.offset + package.length
+        with self._reader.bounded(package.length):
+            ended = False
+            while not ended:
+                match event := await self._next(decoder):
+                    case SectionHeader():
+                        ended = await self._section(event)
+                    case EndOfStream():
+                        ended = True
+                    case SectionFooter():
+                        pass
+                    case _:
+                        raise self._reader.error(
+                            "a package may hold device sections only",
+                            offset=event.offset if event else None,
+                            found=type(event).__name__,
+                        )
+            await self._receiver.run(self._reader.drop(end - self._reader.offset))
+        self._devices_loaded = True
+
+    async def _prepare(self) -> None:
+        """Everything is here: make it last. From the next message on the source may give it up."""
+        if missing := self._missing():
+            raise self._reader.error(
+                "the source left sections out",
+                expected=", ".join(missing),
+                found="the end of the stream",
+            )
+        await self._guest.prepare()
+        self._is_prepared = True
+        self.may_have_guest = True
+
+    def _missing(self) -> list[str]:
+        """Sections that this guest cannot do without, and that have not been loaded."""
+        if self._guest.accepts_any:
+            return [] if self._devices_loaded else ["device state"]
+        return [
+            section.idstr
+            for section in self._sections
+            if (section.idstr, section.instance_id) not in self._loaded and section.is_needed()
+        ]
+
+    async def _take_over(self) -> None:
+        """The source has sent the end: the guest is ours.
+
+        A source that did not ask before (QEMU) waits for our word, if there is a return path,
+        and has finished already, if there is none.
+        """
+        if not self._is_prepared:
+            self._enter_device()
+            await self._prepare()
+            with trio.CancelScope(shield=True):
+                await self._say(failed=False)
+        self.owns_guest = True
+        with trio.CancelScope(shield=True):
+            await self._guest.commit()
+
+    def _enter_device(self) -> None:
+        if not self._in_device:
+            self._in_device = True
+            self._enter(MigrationStatus.DEVICE)
+
+    async def say_started(self) -> None:
+        """Tell a source that waits for it that the guest is here, and let it close the channel.
+
+        Best effort: whatever happens now, the guest is ours.
+        """
+        with trio.move_on_after(self._parameters.cleanup_timeout_s, shield=True):
+            try:
+                await self._say(failed=False)
+                while await self._channel.receive_some_into(self._reader.writable()):
+                    pass
+            except MigrationError:
+                pass
+
+    async def say_failed(self) -> None:
+        """Tell the source that it failed. Best effort."""
+        with trio.move_on_after(self._parameters.cleanup_timeout_s, shield=True):
+            try:
+                await self._say(failed=True)
+            except MigrationError:
+                pass
+
+    async def _say(self, *, failed: bool) -> None:
+        if self._return_path is not None and not self._has_said:
+            self._has_said = True
+            await self._return_path.send_return(shut(failed=failed).encode())

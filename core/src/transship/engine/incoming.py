@@ -1,0 +1,123 @@
+"""One incoming migration, from listening to the running guest: the façade's other half."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import trio
+
+from transship.abc.channel import Channel
+from transship.abc.guest import Guest
+from transship.abc.section import SectionSet
+from transship.abc.transport import Incoming as IncomingContext
+from transship.engine.attempt import Attempt
+from transship.engine.destination import Destination
+from transship.engine.globalstate import GlobalState
+from transship.engine.parameters import QEMU_10_0, Parameters
+from transship.engine.status import MigrationStatus
+from transship.errors import (
+    CancelledError,
+    MigrationError,
+    NotStartedError,
+    UnknownOutcomeError,
+)
+
+
+class Incoming(Attempt):
+    """Waits for a guest and loads it. An object is used once.
+
+    Args:
+        guest: Where it is loaded; paused.
+        sections: Its sections, made for this migration.
+        listen: Makes the context manager that listens.
+        parameters: Limits.
+        observer: Called with each status as it is reached; must not block or raise.
+        on_listening: Called with the address that a source can use, once it can connect.
+        autostart: Whether a guest that ran on the source is to run here.
+    """
+
+    def __init__(
+        self,
+        guest: Guest,
+        sections: SectionSet,
+        listen: Callable[[], IncomingContext],
+        parameters: Parameters = QEMU_10_0,
+        observer: Callable[[MigrationStatus], None] | None = None,
+        *,
+        on_listening: Callable[[str], None] | None = None,
+        autostart: bool = True,
+    ) -> None:
+        super().__init__(parameters, observer)
+        self._guest = guest
+        self._sections = sections
+        self._listen = listen
+        self._on_listening = on_listening
+        self._autostart = autostart
+        self._destination: Destination | None = None
+
+    async def _attempt(self) -> None:
+        async with AsyncExitStack() as stack:
+            async with self._listen() as listener:
+                if self._on_listening:
+                    self._on_listening(listener.uri)
+                channel = await listener.accept()
+                stack.push_async_callback(self._close, channel)
+            await self._load(channel)
+
+    async def _close(self, channel: Channel) -> None:
+        with trio.move_on_after(self.parameters.cleanup_timeout_s, shield=True):
+            await channel.aclose()
+
+    async def _load(self, channel: Channel) -> None:
+        destination = self._destination = Destination(
+            self._guest,
+            self._sections,
+            channel,
+            self.parameters,
+            self.statistics,
+            self._enter,
+        )
+        try:
+            await destination.run()
+        except BaseException:
+            await destination.say_failed()
+            raise
+        with trio.CancelScope(shield=True):
+            await self._start()
+            await destination.say_started()
+
+    async def _start(self) -> None:
+        state = self._sections.find(GlobalState.idstr, 0)
+        if self._autostart and isinstance(state, GlobalState) and state.was_running:
+            await self._guest.resume()
+
+    async def _clean_up(self, error: MigrationError) -> MigrationError:
+        """Whatever happened: exactly one side may run the guest, and the error says which."""
+        destination = self._destination
+        if destination is not None and destination.owns_guest:
+            return NotStartedError(
+                f"the guest arrived, but then: {error.cause}",
+                side="destination",
+                phase=self.status.value,
+                source_may_resume=False,
+                hint="it is here, paused",
+            )
+        if destination is not None and destination.may_have_guest:
+            place = await self._guest.keep_unconfirmed()
+            return UnknownOutcomeError(
+                f"everything arrived, but not the source's last word: {error.cause}",
+                side="destination",
+                phase=self.status.value,
+                offset=error.offset,
+                hint=f"{place}; look at the source before anything else",
+            )
+        error.add_context(side="destination", phase=self.status.value, source_may_resume=True)
+        try:
+            await self._guest.discard()
+        except Exception as broken:
+            error.add_context(hint=f"what was loaded could not be discarded: {broken}")
+        return error
+
+    def _cancelled(self) -> MigrationError:
+        return CancelledError("waiting for a migration was cancelled")

@@ -1,0 +1,122 @@
+"""One outgoing migration, from the request to its end: the façade that users and control call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from transship.abc.channel import Channel
+from transship.abc.guest import Guest
+from transship.abc.section import SectionSet
+from transship.abc.transport import Outgoing
+from transship.engine.attempt import Attempt
+from transship.engine.parameters import QEMU_10_0, Parameters
+from transship.engine.preflight import check_source
+from transship.engine.source import Source
+from transship.engine.status import MigrationStatus
+from transship.errors import (
+    CancelledError,
+    ConnectError,
+    MigrationError,
+    UnknownOutcomeError,
+)
+
+
+class Migration(Attempt):
+    """Moves a guest away. A process may run many; an object is used once.
+
+    Args:
+        guest: What moves; it may run.
+        sections: Its sections, made for this migration.
+        dial: Makes the context manager that connects.
+        parameters: Limits.
+        observer: Called with each status as it is reached; must not block or raise.
+
+    Attributes:
+        is_confirmed: Whether the destination said that it has the guest.
+    """
+
+    def __init__(
+        self,
+        guest: Guest,
+        sections: SectionSet,
+        dial: Callable[[], Outgoing],
+        parameters: Parameters = QEMU_10_0,
+        observer: Callable[[MigrationStatus], None] | None = None,
+    ) -> None:
+        super().__init__(parameters, observer)
+        self.is_confirmed = False
+        self._guest = guest
+        self._sections = sections
+        self._dial = dial
+        self._source: Source | None = None
+
+    @property
+    def owns_guest(self) -> bool:
+        """Whether the guest is still this side's."""
+        return self._source is None or self._source.owns_guest
+
+    async def _attempt(self) -> None:
+        check_source(self._guest, self._sections)
+        self.statistics.total_bytes = sum(
+            block.used_length for block in self._guest.ram_blocks()
+        )
+        async with self._connected() as channel:
+            self._source = Source(
+                self._guest,
+                self._sections,
+                channel,
+                self.parameters,
+                self.statistics,
+                self._enter,
+            )
+            await self._source.run()
+            self.is_confirmed = self._source.is_confirmed
+
+    def _connected(self) -> _Connected:
+        return _Connected(self._dial(), self.parameters)
+
+    async def _clean_up(self, error: MigrationError) -> MigrationError:
+        """Whatever happened: exactly one side may run the guest, and the error says which."""
+        if not self.owns_guest:
+            return UnknownOutcomeError(
+                f"the guest was handed over, but then: {error.cause}",
+                side="source",
+                phase=self.status.value,
+                source_may_resume=False,
+                hint="look at the destination before anything else; here the guest stays paused",
+            )
+        error.add_context(side="source", phase=self.status.value, source_may_resume=True)
+        for section in self._sections:
+            self._sections.cancel(section)
+        if self._source is not None and self._source.was_running:
+            try:
+                await self._guest.resume()
+            except Exception as broken:
+                error.add_context(hint=f"the guest could not be resumed: {broken}")
+        return error
+
+    def _cancelled(self) -> MigrationError:
+        return CancelledError("the migration was cancelled")
+
+
+class _Connected:
+    """The transport's context manager, with a time-out on entering and a deadline on leaving."""
+
+    def __init__(self, outgoing: Outgoing, parameters: Parameters) -> None:
+        self._outgoing = outgoing
+        self._parameters = parameters
+
+    async def __aenter__(self) -> Channel:
+        with trio.move_on_after(self._parameters.connect_timeout_s) as scope:
+            return await self._outgoing.__aenter__()
+        assert scope.cancelled_caught
+        raise ConnectError(
+            f"no connection within {self._parameters.connect_timeout_s:g} s",
+            hint="is the destination listening, and reachable?",
+        )
+
+    async def __aexit__(self, *details: object) -> None:
+        with trio.move_on_after(self._parameters.cleanup_timeout_s, shield=True):
+            await self._outgoing.__aexit__(*details)  # type: ignore[arg-type]

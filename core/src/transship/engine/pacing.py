@@ -1,0 +1,70 @@
+"""Bandwidth: the cap, spent in slices of 100 ms, and the estimate, measured over the same slices.
+
+It knows no clock: the caller says what time it is.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SLICE_S: Final = 0.1
+"""Length of a slice; as in every version of QEMU, so that caps feel the same."""
+
+_CLOCK_ERROR_S: Final = 1e-6
+"""Sums of floats: the end of a slice may come out a little early."""
+
+UNLIMITED_BUDGET_BYTES: Final = 64 * 1024 * 1024
+"""What a section is asked for in one go when there is no cap: about a slice of a fast channel."""
+
+
+class Pacer:
+    """Spends a bandwidth cap and measures what was achieved.
+
+    Args:
+        cap_bytes_per_s: 0 is unlimited.
+        now_s: The time at which the first slice starts.
+
+    Attributes:
+        bandwidth_bytes_per_s: Achieved in the last whole slice; 0 until one has passed.
+        sent_bytes: All that has left since the beginning.
+    """
+
+    def __init__(self, cap_bytes_per_s: int, now_s: float) -> None:
+        self.cap_bytes_per_s = cap_bytes_per_s
+        self.bandwidth_bytes_per_s = 0.0
+        self.sent_bytes = 0
+        self._slice_started_s = now_s
+        self._measured_bytes = 0
+        self._spent_bytes = 0.0
+
+    def sent(self, count: int) -> None:
+        """``count`` bytes have left."""
+        self.sent_bytes += count
+        self._measured_bytes += count
+        self._spent_bytes += count
+
+    def tick(self, now_s: float) -> bool:
+        """Close the slice if its time is over. Returns whether it was.
+
+        What was overspent is owed by the next slice, so that large segments keep to a small cap.
+        """
+        elapsed_s = now_s - self._slice_started_s
+        if elapsed_s < SLICE_S - _CLOCK_ERROR_S:
+            return False
+        self.bandwidth_bytes_per_s = self._measured_bytes / elapsed_s
+        self._spent_bytes = max(0.0, self._spent_bytes - self.cap_bytes_per_s * elapsed_s)
+        self._slice_started_s = now_s
+        self._measured_bytes = 0
+        return True
+
+    def budget_bytes(self) -> int:
+        """How much may still be sent in this slice."""
+        if not self.cap_bytes_per_s:
+            return UNLIMITED_BUDGET_BYTES
+        return max(0, int(self.cap_bytes_per_s * SLICE_S - self._spent_bytes))
+
+    def pause_s(self, now_s: float) -> float:
+        """How long to sleep before sending more: to the end of a slice that is spent."""
+        if self.budget_bytes() > 0:
+            return 0.0
+        return max(0.0, self._slice_started_s + SLICE_S - now_s)

@@ -1,0 +1,70 @@
+"""Device sections of a stream: gathered while the guest stands still, and their description."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transship.abc.guest import Guest
+from transship.abc.section import SectionSet
+from transship.wire import encoder
+from transship.wire.constants import RecordType
+from transship.wire.description import compose, opaque_device
+from transship.wire.events import SectionHeader
+
+
+@dataclass(frozen=True, slots=True)
+class PackedDevices:
+    """All device sections of a stream.
+
+    Args:
+        records: FULL records one after the other, headers and footers included.
+        description: The VMDESCRIPTION's text.
+    """
+
+    records: bytes
+    description: bytes
+
+    def package(self) -> bytes:
+        """The inner stream of a PACKAGED command.
+
+        Ended by EOF, so that a receiver finds the end of sections that it does not know; then
+        the description, so that it can tell them apart before the hand-over. QEMU stops at EOF.
+        """
+        return self.records + encoder.end_of_stream() + encoder.vm_description(self.description)
+
+
+def pack_devices(
+    guest: Guest, sections: SectionSet, section_ids: dict[tuple[str, int], int]
+) -> PackedDevices:
+    """Save every section that is not live, in stream order; may run in a worker thread.
+
+    Args:
+        guest: Paused.
+        sections: Of this migration.
+        section_ids: The number of each section, by idstr and instance.
+    """
+    records = bytearray()
+    descriptions = []
+    for section in sections:
+        if section.is_live or not section.is_needed():
+            continue
+        section_id = section_ids[section.idstr, section.instance_id]
+        body = b"".join(sections.complete(section))
+        records += encoder.section_header(
+            SectionHeader(
+                RecordType.SECTION_FULL,
+                section_id,
+                section.idstr,
+                section.instance_id,
+                section.version_id,
+            )
+        )
+        records += body
+        records += encoder.section_footer(section_id)
+        descriptions.append(
+            section.description()
+            or opaque_device(section.idstr, section.instance_id, len(body))
+        )
+    return PackedDevices(
+        bytes(records), compose(guest.machine, guest.page_size, descriptions)
+    )

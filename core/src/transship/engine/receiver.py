@@ -1,0 +1,89 @@
+"""The receiving half of a channel: runs parsers over it, with a time-out on every wait."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import trio
+
+from transship.abc.channel import Channel, ReturnPath
+from transship.errors import StalledError
+from transship.wire.reader import Parsing, StreamReader
+
+T = TypeVar("T")
+_ReceiveSome = Callable[[memoryview], Awaitable[int]]
+
+
+class StreamReceiver:
+    """Feeds one reader from one direction of a channel.
+
+    Args:
+        receive_some: Receives at least one byte, or returns 0 at the end.
+        peer: Who sends, for messages.
+        stall_timeout_s: How long to wait for the next byte.
+    """
+
+    def __init__(self, receive_some: _ReceiveSome, peer: str, stall_timeout_s: float) -> None:
+        self.reader = StreamReader()
+        self._receive_some = receive_some
+        self._peer = peer
+        self._stall_timeout_s = stall_timeout_s
+
+    @classmethod
+    def of_stream(cls, channel: Channel, stall_timeout_s: float) -> StreamReceiver:
+        """Over the stream that the channel carries."""
+        return cls(channel.receive_some_into, channel.peer, stall_timeout_s)
+
+    @classmethod
+    def of_return_path(cls, path: ReturnPath, peer: str) -> StreamReceiver:
+        """Over the messages from destination to source; these may take for ever."""
+        return cls(path.receive_return_into, peer, float("inf"))
+
+    async def run(self, parsing: Parsing[T]) -> T:
+        """Run a parser of :attr:`reader` to its result.
+
+        Raises:
+            StreamError: What came is wrong, or ends too early.
+            StalledError: Nothing came for too long.
+            ChannelError: The channel broke.
+        """
+        try:
+            want = next(parsing)
+            while True:
+                if isinstance(want, memoryview):
+                    await self._fill(want)
+                elif count := await self._receive(self.reader.writable()):
+                    self.reader.received(count)
+                else:
+                    self.reader.finish()
+                want = next(parsing)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        finally:
+            parsing.close()
+
+    async def _fill(self, target: memoryview) -> None:
+        done = 0
+        while done < len(target):
+            count = await self._receive(target[done:])
+            if not count:
+                raise self.reader.error(
+                    "the stream ends early",
+                    offset=self.reader.offset + done,
+                    expected=f"{len(target) - done} more bytes",
+                    found="the end",
+                )
+            done += count
+        self.reader.landed(done)
+
+    async def _receive(self, target: memoryview) -> int:
+        with trio.move_on_after(self._stall_timeout_s) as scope:
+            return await self._receive_some(target)
+        assert scope.cancelled_caught
+        raise StalledError(
+            f"{self._peer} sent nothing for {self._stall_timeout_s:g} s",
+            section=self.reader.section,
+            offset=self.reader.offset,
+            hint="the source hangs, or the network is gone",
+        )

@@ -1,0 +1,97 @@
+"""The section plugins as their callers see them: a guest in, its sections out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, final
+
+from transship.abc.section import Section
+from transship.errors import MigrationError, PluginError
+from transship.plugin import hints
+from transship.plugin.hookspecs import SectionFactoryHooks
+from transship.plugin.registry import new_manager, register
+
+if TYPE_CHECKING:
+    from transship.abc.guest import Guest
+    from transship.plugin.report import PluginReport
+
+
+@final
+class SectionFactories:
+    """All plugins that make sections, and what is known of those that cannot.
+
+    Made by :func:`transship.plugin.discovery.section_factories`.
+
+    Args:
+        plugins: Each with its report; the order does not matter.
+        failures: Reports of plugins that are installed and cannot be used.
+
+    Attributes:
+        failures: The same. They are fatal to nobody who does not need them: when a guest turns out
+            to have a part that nothing carries, :meth:`missing` says why.
+    """
+
+    def __init__(
+        self,
+        plugins: Iterable[tuple[PluginReport, object]],
+        failures: Iterable[PluginReport] = (),
+    ) -> None:
+        self.failures = tuple(failures)
+        self._manager = new_manager(SectionFactoryHooks)
+        self._plugins: dict[str, tuple[PluginReport, object]] = {}
+        for report, plugin in sorted(plugins, key=lambda pair: pair[0].name):
+            if not self._manager.is_registered(plugin):  # one module may have several names
+                register(self._manager, plugin, report.name, report.distribution)
+                self._plugins[report.name] = report, plugin
+
+    def create_sections(self, guest: Guest) -> list[Section]:
+        """Make new sections for one migration of one guest.
+
+        Returns:
+            In stream order: live ones first, and among equals in the order of the plugins' names.
+
+        Raises:
+            PluginError: A factory fails, or returns something else; names it.
+        """
+        sections: list[Section] = []
+        for report, plugin in self._plugins.values():
+            sections += self._call(report, plugin, guest)
+        return sorted(sections, key=lambda section: not section.is_live)
+
+    def missing(self, idstr: str) -> PluginError:
+        """Why no plugin carries a section: the one that would is broken, or not installed."""
+        for report in self.failures:
+            if report.name == idstr:
+                return PluginError(
+                    f"no plugin carries this section: {report.reason}",
+                    distribution=report.distribution,
+                    section=idstr,
+                )
+        return hints.missing_section(idstr)
+
+    def _call(self, report: PluginReport, plugin: object, guest: Guest) -> Sequence[Section]:
+        """One plugin's sections: called alone, so that what goes wrong has a name."""
+        others = [other for _, other in self._plugins.values() if other is not plugin]
+        hook = self._manager.subset_hook_caller("create_sections", others)
+        try:
+            results: list[Any] = hook(guest=guest)
+        except MigrationError:
+            raise
+        except Exception as error:
+            raise _at_fault(report, f"failed: {type(error).__name__}: {error}") from error
+        sections = [section for result in results for section in _listed(result)]
+        for section in sections:
+            if not isinstance(section, Section):
+                raise _at_fault(report, f"made a {type(section).__name__}, which is no Section")
+        return sections
+
+
+def _listed(result: Any) -> Sequence[Any]:
+    return result if isinstance(result, Sequence) else (result,)
+
+
+def _at_fault(report: PluginReport, what: str) -> PluginError:
+    return PluginError(
+        f"create_sections of plugin {report.name!r} of {report.distribution} {what}",
+        distribution=report.distribution,
+    )

@@ -1,0 +1,62 @@
+"""Which distribution would help, as data for error messages; never consulted to load anything.
+
+A plugin by somebody else needs no entry here: once installed it is found by its entry point.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from transship.errors import PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+TRANSPORTS: Final[Mapping[str, str]] = {
+    "exec": "transship-exec",
+    "fd": "transship-fd",
+    "file": "transship-file",
+    "rdma": "transship-rdma",
+    "tcp": "transship-tcp",
+    "unix": "transship-unix",
+}
+"""URI scheme to distribution."""
+
+SECTIONS: Final[Mapping[str, str]] = {
+    "block": "transship-block",
+    "dirty-bitmap": "transship-block",
+    "ram": "transship-ram",
+}
+"""idstr of a section to distribution."""
+
+
+def missing_transport(scheme: str, installed: Iterable[str]) -> PluginError:
+    """The error for a scheme that no installed plugin claims.
+
+    Args:
+        scheme: What was asked for.
+        installed: The schemes that there are.
+    """
+    schemes = sorted(installed)
+    if scheme in TRANSPORTS:
+        distribution = TRANSPORTS[scheme]
+        return PluginError(
+            f"no transport for '{scheme}:': install {distribution}", distribution=distribution
+        )
+    meant = scheme.lower()
+    if meant in schemes or meant in TRANSPORTS:
+        return PluginError(f"no transport for '{scheme}:'", expected=f"'{meant}:'")
+    return PluginError(
+        f"no transport for '{scheme}:'",
+        expected=" or ".join(f"'{name}:'" for name in schemes) or "an installed transport",
+        hint="transship plugins lists what is installed",
+    )
+
+
+def missing_section(idstr: str) -> PluginError:
+    """The error for a section that no installed plugin carries."""
+    distribution = SECTIONS.get(idstr)
+    remedy = f": install {distribution}" if distribution else ""
+    return PluginError(
+        f"no plugin carries this section{remedy}", distribution=distribution, section=idstr
+    )

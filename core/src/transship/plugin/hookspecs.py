@@ -1,0 +1,152 @@
+"""The hooks: transports, section factories, and sections.
+
+A hook may gain arguments in a later release; it never loses one. An implementation names only
+the arguments it uses. All hooks are synchronous, none is called for a page, and what blocks
+lives on the objects that they return.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from transship.plugin.markers import hookspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transship.abc.guest import Guest
+    from transship.abc.section import Pending, Section, Segments
+    from transship.abc.transport import Address, Incoming, Options, Outgoing
+    from transship.wire.events import SectionHeader
+    from transship.wire.reader import Parsing, StreamReader
+
+
+class TransportHooks:
+    """Implemented by a module whose entry point in ``transship.transports`` is its scheme."""
+
+    @hookspec(firstresult=True)
+    def start_outgoing(self, address: Address, options: Options) -> Outgoing | None:
+        """Prepare to connect to a destination.
+
+        Source side, once for each channel wanted. Must not block: the returned context manager
+        connects when it is entered. Without an implementation for the scheme the migration is
+        refused before the guest is touched.
+
+        Args:
+            address: Where to, scheme included.
+            options: What the operator said beside the address.
+
+        Returns:
+            An async context manager that yields the channel; None if the scheme is another's.
+
+        Raises:
+            BlockedError: The address is malformed, or an option is unknown.
+        """
+
+    @hookspec(firstresult=True)
+    def start_incoming(self, address: Address, options: Options) -> Incoming | None:
+        """Prepare to listen for a source.
+
+        Destination side, once a migration. Must not block: the returned context manager listens
+        when it is entered. Without an implementation for the scheme the migration is refused.
+
+        Args:
+            address: Where; a transport says in its README what stands for "any free".
+            options: What the operator said beside the address.
+
+        Returns:
+            An async context manager that yields the listener; None if the scheme is another's.
+
+        Raises:
+            BlockedError: The address is malformed, or an option is unknown.
+        """
+
+
+class SectionFactoryHooks:
+    """Implemented by a module with an entry point in ``transship.sections``."""
+
+    @hookspec
+    def create_sections(self, guest: Guest) -> Sequence[Section]:  # type: ignore[empty-body]
+        """Make the section objects for one migration of one guest.
+
+        Both sides, once a migration, before anything is sent; must not block. A factory that
+        has nothing to carry for this guest returns an empty list; a guest's part that no
+        factory carries is refused in preflight.
+
+        Args:
+            guest: The machine that moves, or that will be filled.
+
+        Returns:
+            New sections, in stream order; live ones come before the others in the stream.
+        """
+
+
+class SectionHooks:
+    """Implemented by section objects; registered for one migration, called for one section."""
+
+    @hookspec(firstresult=True)
+    def begin(self) -> Segments:  # type: ignore[empty-body]
+        """Yield the body of the START record.
+
+        Source side, once, while the guest runs; live sections only. May take locks and start a
+        dirty log; whatever it starts ends in ``complete`` or ``cancel``. Runs in a worker
+        thread. A live section without it sends an empty START body.
+        """
+
+    @hookspec(firstresult=True)
+    def iterate(self, budget_bytes: int) -> Segments:  # type: ignore[empty-body]
+        """Yield the body of one PART record.
+
+        Source side, any number of times, while the guest runs; live sections only, the next one
+        only when this one has nothing left for this round. Runs in a worker thread. Without it
+        the section is sent whole by ``complete``.
+
+        Args:
+            budget_bytes: Stop after about so many; at least one page may always be sent.
+
+        Returns:
+            The generator, whose own return value says whether this round is through.
+        """
+
+    @hookspec(firstresult=True)
+    def pending(self, exact: bool) -> Pending:  # type: ignore[empty-body]
+        """Say how many bytes are still to be sent.
+
+        Source side, before each ``iterate``; live sections only. Must be quick unless ``exact``.
+        Without it the section counts as nothing.
+
+        Args:
+            exact: Synchronise the dirty log first; may block for milliseconds.
+        """
+
+    @hookspec(firstresult=True)
+    def complete(self) -> Segments:  # type: ignore[empty-body]
+        """Yield the body of the END record (live) or of the FULL record (device).
+
+        Source side, once, after the guest has been paused. Ends what ``begin`` started. Runs in
+        a worker thread. Without it the body is empty.
+        """
+
+    @hookspec(firstresult=True)
+    def cancel(self) -> None:
+        """Undo ``begin``: the migration failed or was cancelled, and the guest stays.
+
+        Source side, at most once, whatever has run before, also after ``complete``. Must be
+        quick and must not raise.
+        """
+
+    @hookspec(firstresult=True)
+    def load(self, header: SectionHeader, reader: StreamReader) -> Parsing[None]:  # type: ignore[empty-body]
+        """Parse the body of one record of this section, up to but not including its footer.
+
+        Destination side, once for each record, guest paused. A generator that yields what it
+        wants from the reader; it may run in a worker thread between two wants. Without it the
+        section cannot be received.
+
+        Args:
+            header: Which record (``header.kind``), in which version.
+            reader: Where the bytes come from; nothing read from it may be trusted.
+
+        Raises:
+            StreamError: The body is wrong.
+        """

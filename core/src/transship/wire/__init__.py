@@ -1,0 +1,1 @@
+"""The migration stream as bytes: no trio, no sockets, no guests, no clocks."""

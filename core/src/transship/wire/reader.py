@@ -1,0 +1,271 @@
+"""Bytes of one stream, in order, with their offset; reading is a generator that says what it wants.
+
+Parsers of the stream are generators. They yield a :data:`Want` when they cannot go on, and are
+resumed when it has been met, so the same parser runs over a socket, a file, or one byte at a
+time in a test:
+
+* an ``int``: at least so many more bytes are needed in the window;
+* a ``memoryview``: receive exactly these bytes, straight to where they belong.
+
+Whoever drives a parser fills :meth:`StreamReader.writable` and reports it with
+:meth:`StreamReader.received`, or calls :meth:`StreamReader.finish` when no more will come;
+:func:`drive` does all of it for anything that has a ``readinto``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from transship.errors import StreamError
+from transship.wire.limits import READER_BYTES
+
+T = TypeVar("T")
+Want = int | memoryview
+Parsing = Generator[Want, None, T]
+
+
+class StreamReader:
+    """A bounded window over a stream.
+
+    Args:
+        capacity: Bytes the window holds; no single :meth:`take` may ask for more.
+        offset: Where in the stream the first byte lies.
+    """
+
+    def __init__(self, capacity: int = READER_BYTES, offset: int = 0) -> None:
+        self._data = bytearray(capacity)
+        self._view = memoryview(self._data)
+        self._start = 0
+        self._end = 0
+        self._base = offset
+        self._limits: list[int] = []
+        self._finished = False
+        self.section: str | None = None
+        """idstr of the section being read, for the errors raised meanwhile."""
+
+    # The side that has the bytes.
+
+    def writable(self) -> memoryview:
+        """Free room of the window, never empty while a parser wants more; borrowed until received.
+
+        Views from :meth:`buffered` are void after this call: the window may have been moved.
+        """
+        if self._start == self._end:
+            self._base += self._start
+            self._start = self._end = 0
+        elif self._end == len(self._data) or self._start > len(self._data) // 2:
+            kept = self._end - self._start
+            self._data[:kept] = self._data[self._start : self._end]
+            self._base += self._start
+            self._start, self._end = 0, kept
+        return self._view[self._end :]
+
+    def received(self, count: int) -> None:
+        """``count`` bytes were put at the start of :meth:`writable`."""
+        self._end += count
+
+    def landed(self, count: int) -> None:
+        """``count`` bytes went past the window, straight to the view that a parser wanted."""
+        if self._start != self._end:
+            raise AssertionError("bytes overtook those in the window")
+        self._base += count
+
+    def finish(self) -> None:
+        """No more bytes will come: a parser that wants more gets a :class:`StreamError`."""
+        self._finished = True
+
+    # The side that parses.
+
+    @property
+    def offset(self) -> int:
+        """Bytes from the start of the stream to the next unread one."""
+        return self._base + self._start
+
+    def buffered(self) -> memoryview:
+        """The unread bytes at hand, up to the limit; void after the next yield or skip."""
+        end = self._end
+        if self._limits:
+            end = min(end, self._limits[-1] - self._base)
+        return self._view[self._start : end]
+
+    def skip(self, count: int) -> None:
+        """Drop ``count`` bytes that are at hand."""
+        self._start += count
+
+    def ensure(self, count: int) -> Parsing[None]:
+        """Wait until ``count`` bytes are at hand; they stay unread."""
+        if count > len(self._data):
+            raise AssertionError(f"a window of {len(self._data)} bytes never holds {count}")
+        self._check_limit(count)
+        while (missing := count - (self._end - self._start)) > 0:
+            if self._finished:
+                raise self.error(
+                    "the stream ends early",
+                    expected=f"{count} bytes",
+                    found=f"{self._end - self._start} bytes and the end",
+                )
+            yield missing
+
+    def at_end(self) -> Parsing[bool]:
+        """Whether no byte is left; waits until that is known."""
+        while self._start == self._end:
+            if self._finished:
+                return True
+            yield 1
+        return False
+
+    def take(self, count: int) -> Parsing[bytes]:
+        """Read ``count`` bytes, at most the window's capacity."""
+        if self._end - self._start < count or self._limits:
+            yield from self.ensure(count)
+        start = self._start
+        self._start = start + count
+        return bytes(self._view[start : start + count])
+
+    def take_large(self, count: int) -> Parsing[bytearray]:
+        """Read ``count`` bytes of any size, in steps: memory grows only as they arrive.
+
+        The caller has bounded ``count`` by one of :mod:`transship.wire.limits`.
+        """
+        self._check_limit(count)
+        result = bytearray()
+        while (missing := count - len(result)) > 0:
+            if self._start == self._end:
+                yield from self.ensure(1)
+            step = self.buffered()[:missing]
+            result += step
+            self._start += len(step)
+        return result
+
+    def fill(self, target: memoryview) -> Parsing[None]:
+        """Read ``len(target)`` bytes to ``target``; what is not at hand lands there directly."""
+        self._check_limit(len(target))
+        at_hand = self.buffered()[: len(target)]
+        target[: len(at_hand)] = at_hand
+        self._start += len(at_hand)
+        if rest := len(target) - len(at_hand):
+            if self._finished:
+                raise self.error(
+                    "the stream ends early", expected=f"{rest} more bytes", found="the end"
+                )
+            yield target[len(at_hand) :]
+
+    def drop(self, count: int) -> Parsing[None]:
+        """Read ``count`` bytes and forget them."""
+        while count > 0:
+            yield from self.ensure(1)
+            step = min(count, len(self.buffered()))
+            self._start += step
+            count -= step
+
+    def u8(self) -> Parsing[int]:
+        """Read an unsigned byte."""
+        return (yield from self.take(1))[0]
+
+    def be16(self) -> Parsing[int]:
+        """Read an unsigned big-endian integer of 2 bytes."""
+        return int.from_bytes((yield from self.take(2)), "big")
+
+    def be32(self) -> Parsing[int]:
+        """Read an unsigned big-endian integer of 4 bytes."""
+        return int.from_bytes((yield from self.take(4)), "big")
+
+    def be64(self) -> Parsing[int]:
+        """Read an unsigned big-endian integer of 8 bytes."""
+        return int.from_bytes((yield from self.take(8)), "big")
+
+    def counted_string(self) -> Parsing[str]:
+        """Read a name: one length byte, then so many bytes of it."""
+        start = self.offset
+        raw = yield from self.take((yield from self.u8()))
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            raise self.error(
+                "a name is not text", offset=start, expected="UTF-8", found=raw.hex()
+            ) from None
+
+    @contextmanager
+    def bounded(self, count: int) -> Iterator[None]:
+        """Within this block nothing is read beyond the next ``count`` bytes."""
+        self._check_limit(count)
+        self._limits.append(self.offset + count)
+        try:
+            yield
+        finally:
+            self._limits.pop()
+
+    def error(
+        self,
+        cause: str,
+        *,
+        offset: int | None = None,
+        expected: str | None = None,
+        found: str | None = None,
+        hint: str | None = None,
+    ) -> StreamError:
+        """An error at ``offset`` (here, if not given) in the current section."""
+        return StreamError(
+            cause,
+            section=self.section,
+            offset=self.offset if offset is None else offset,
+            expected=expected,
+            found=found,
+            hint=hint,
+        )
+
+    def _check_limit(self, count: int) -> None:
+        if self._limits and self.offset + count > self._limits[-1]:
+            raise self.error(
+                "a record reaches beyond the package that holds it",
+                expected=f"at most {self._limits[-1] - self.offset} bytes",
+                found=f"{count} bytes",
+            )
+
+
+def drive(
+    parsing: Parsing[T], reader: StreamReader, readinto: Callable[[memoryview], int | None]
+) -> T:
+    """Run a parser to its result over something that reads synchronously.
+
+    Args:
+        parsing: The parser; it reads from ``reader``.
+        reader: Its window.
+        readinto: Fills a part of the view it is given and returns how much; 0 is the end.
+
+    Raises:
+        StreamError: The stream is wrong, or ends too early.
+    """
+    try:
+        want = next(parsing)
+        while True:
+            if isinstance(want, memoryview):
+                _fill(want, reader, readinto)
+            else:
+                count = readinto(reader.writable())
+                if count:
+                    reader.received(count)
+                else:
+                    reader.finish()
+            want = next(parsing)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
+def _fill(
+    target: memoryview, reader: StreamReader, readinto: Callable[[memoryview], int | None]
+) -> None:
+    done = 0
+    while done < len(target):
+        count = readinto(target[done:])
+        if not count:
+            raise reader.error(
+                "the stream ends early",
+                offset=reader.offset + done,
+                expected=f"{len(target) - done} more bytes",
+                found="the end",
+            )
+        done += count
+    reader.landed(done)

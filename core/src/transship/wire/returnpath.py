@@ -1,0 +1,78 @@
+"""Messages from destination to source: two bytes of type, two of length, the payload."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from transship.wire.constants import ReturnType
+from transship.wire.encoder import be16, be32
+from transship.wire.limits import RETURN_MESSAGE_BYTES
+from transship.wire.reader import Parsing, StreamReader
+
+_LENGTHS: Final[dict[ReturnType, tuple[int, int]]] = {
+    ReturnType.SHUT: (4, 4),
+    ReturnType.PONG: (4, 4),
+    ReturnType.REQ_PAGES_ID: (13, 12 + 1 + 255),
+    ReturnType.REQ_PAGES: (12, 12),
+    ReturnType.RECV_BITMAP: (1, 1 + 255),
+    ReturnType.RESUME_ACK: (4, 4),
+    ReturnType.SWITCHOVER_ACK: (0, 0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnMessage:
+    """One message; ``value()`` reads those that carry a single number."""
+
+    type: ReturnType
+    payload: bytes = b""
+
+    def value(self) -> int:
+        """The payload as one big-endian integer."""
+        return int.from_bytes(self.payload, "big")
+
+    def encode(self) -> bytes:
+        """The message as it goes over the wire."""
+        return be16(self.type) + be16(len(self.payload)) + self.payload
+
+
+def pong(value: int) -> ReturnMessage:
+    """The answer to a PING."""
+    return ReturnMessage(ReturnType.PONG, be32(value))
+
+
+def shut(*, failed: bool) -> ReturnMessage:
+    """The destination's last word."""
+    return ReturnMessage(ReturnType.SHUT, be32(int(failed)))
+
+
+def read_message(reader: StreamReader) -> Parsing[ReturnMessage | None]:
+    """Read the next message; None when the return path ends between two.
+
+    Raises:
+        StreamError: Unknown type, or a length that its type does not have.
+    """
+    if (yield from reader.at_end()):
+        return None
+    offset = reader.offset
+    number = yield from reader.be16()
+    length = yield from reader.be16()
+    try:
+        kind = ReturnType(number)
+    except ValueError:
+        raise reader.error(
+            "unknown message on the return path",
+            offset=offset,
+            expected=f"1 to {max(ReturnType)}",
+            found=str(number),
+        ) from None
+    least, most = _LENGTHS[kind]
+    if not least <= length <= min(most, RETURN_MESSAGE_BYTES):
+        raise reader.error(
+            f"wrong length of return message {kind.name}",
+            offset=offset + 2,
+            expected=str(least) if least == most else f"{least} to {most}",
+            found=str(length),
+        )
+    return ReturnMessage(kind, (yield from reader.take(length)))
