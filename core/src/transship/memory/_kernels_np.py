@@ -1,0 +1,202 @@
+"""Kernels with numpy: whole batches in a handful of array operations, without the GIL.
+
+What each function promises is said in :class:`transship.memory.kernels.Kernels`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+
+from transship.memory._kernels_py import xbzrle_decode, xbzrle_encode
+
+if TYPE_CHECKING:
+    from transship.buffers import Buffer
+
+__all__ = [
+    "find_records",
+    "find_zero_pages",
+    "name",
+    "pack_records",
+    "scatter_pages",
+    "xbzrle_decode",
+    "xbzrle_encode",
+]
+
+name: Final = "numpy"
+
+Numbers: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
+Bytes: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint8]]
+
+_HEADER: Final = 8
+_ZERO_RECORD: Final = _HEADER + 1
+_CHUNK_BYTES: Final = 1 << 18
+"""Pages are copied through a temporary of at most this size, which stays in the cache."""
+
+_STREAK: Final = 8
+"""So many records of one kind in a row, and the next ones are looked at together: twice as many,
+and four times more whenever all of them were of that kind. Short streaks are cheaper one by one."""
+
+
+def find_zero_pages(memory: Buffer, page_size: int, pages: Buffer | None = None) -> bytes:
+    words = np.frombuffer(memory, np.uint64).reshape(-1, page_size // 8)
+    if pages is not None:
+        numbers = np.frombuffer(pages, np.int64)
+        if not _is_run(numbers):
+            return _find_scattered_zero_pages(words, numbers)
+        words = _rows(words, numbers)
+    return _are_zero(words).tobytes()
+
+
+def pack_records(
+    memory: Buffer,
+    page_size: int,
+    pages: Buffer,
+    zeros: Buffer,
+    full_tag: int,
+    zero_tag: int,
+    target: Buffer,
+) -> int:
+    numbers = np.frombuffer(pages, np.int64)
+    is_zero = np.frombuffer(zeros, np.bool_)
+    sizes = np.where(is_zero, _ZERO_RECORD, _HEADER + page_size)
+    ends = np.cumsum(sizes)
+    starts = ends - sizes
+    size = int(ends[-1]) if len(ends) else 0
+    records = np.frombuffer(target, np.uint8)
+    if size > len(records):
+        raise ValueError(f"{size} bytes of records for a target of {len(records)}")
+
+    words = numbers * page_size + np.where(is_zero, zero_tag, full_tag)
+    headers = words.astype(">i8").view(np.uint8).reshape(-1, _HEADER)
+    _windows(records, _HEADER)[starts] = headers
+    records[ends[is_zero] - 1] = 0
+    _gather_pages(memory, page_size, numbers[~is_zero], records, starts[~is_zero] + _HEADER)
+    return size
+
+
+def find_records(
+    window: Buffer,
+    page_size: int,
+    page_count: int,
+    full_tag: int,
+    zero_tag: int,
+    pages: Buffer,
+    zeros: Buffer,
+) -> int:
+    view = memoryview(window)
+    numbers = memoryview(pages).cast("B").cast("q")
+    marks = memoryview(zeros)
+    size_of = {full_tag: _HEADER + page_size, zero_tag: _ZERO_RECORD}
+    start = count = streak = 0
+    reach = 2 * _STREAK
+    last_tag = -1
+    while count < len(marks):
+        page, tag = divmod(int.from_bytes(view[start : start + _HEADER], "big"), page_size)
+        size = size_of.get(tag)
+        if size is None or start + size > len(view) or page >= page_count:
+            break
+        is_zero = tag == zero_tag
+        if is_zero and view[start + _HEADER]:
+            break
+        if tag != last_tag:
+            last_tag, streak, reach = tag, 0, 2 * _STREAK
+        if streak < _STREAK:
+            numbers[count] = page
+            marks[count] = is_zero
+            found = 1
+        else:
+            most = min((len(view) - start) // size, len(marks) - count, reach)
+            alike = _pages_alike(view[start : start + most * size], page_size, size, tag)
+            wrong = np.flatnonzero((alike < 0) | (alike >= page_count))
+            found = int(wrong[0]) if len(wrong) else most
+            numbers[count : count + found] = alike[:found].data.cast("B").cast("q")
+            marks[count : count + found] = bytes([is_zero]) * found
+            reach *= 4
+        streak += 1
+        count += found
+        start += found * size
+    return count
+
+
+def scatter_pages(
+    source: Buffer, positions: Buffer, page_size: int, memory: Buffer, pages: Buffer
+) -> None:
+    places = np.frombuffer(positions, np.int64)
+    numbers = np.frombuffer(pages, np.int64)
+    received = _windows(np.frombuffer(source, np.uint8), page_size)
+    view = np.frombuffer(memory, np.uint8).reshape(-1, page_size)
+    stride = _stride(places)
+    if stride and _is_run(numbers):
+        _rows(view, numbers)[:] = received[places[0] : places[-1] + 1 : stride]
+        return
+    for part in _chunks(len(numbers), page_size):
+        view[numbers[part]] = received[places[part]]
+
+
+def _gather_pages(
+    memory: Buffer, page_size: int, numbers: Numbers, records: Bytes, places: Numbers
+) -> None:
+    view = np.frombuffer(memory, np.uint8).reshape(-1, page_size)
+    stride = _stride(places)
+    if stride and _is_run(numbers):
+        targets = _windows(records, page_size)[places[0] : places[-1] + 1 : stride]
+        targets[:] = _rows(view, numbers)
+        return
+    targets = _windows(records, page_size)
+    for part in _chunks(len(numbers), page_size):
+        targets[places[part]] = view[numbers[part]]
+
+
+def _find_scattered_zero_pages(words: np.ndarray[Any, Any], numbers: Numbers) -> bytes:
+    """Only pages that begin with a zero word are read to their end."""
+    zeros: np.ndarray[Any, np.dtype[np.bool_]] = words[numbers, 0] == 0
+    candidates = np.flatnonzero(zeros)
+    for part in _chunks(len(candidates), words.shape[1] * 8):
+        zeros[candidates[part]] = _are_zero(words[numbers[candidates[part]]])
+    return zeros.tobytes()
+
+
+def _are_zero(words: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    result: np.ndarray[Any, np.dtype[np.bool_]] = np.bitwise_or.reduce(words, axis=1) == 0
+    return result
+
+
+def _pages_alike(records: memoryview, page_size: int, size: int, tag: int) -> Numbers:
+    """Page numbers of records of one size, where they are of that tag; -1 where they are not."""
+    count = len(records) // size
+    words = np.ndarray((count,), ">u8", records, 0, (size,)).astype(np.uint64)
+    alike = words % np.uint64(page_size) == tag
+    if size == _ZERO_RECORD:
+        alike &= np.frombuffer(records, np.uint8)[_HEADER::size] == 0
+    return np.where(alike, (words // np.uint64(page_size)).astype(np.int64), -1)
+
+
+def _windows(data: Bytes, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """``data`` as a row of ``size`` bytes for every position at which one begins."""
+    rows = max(len(data) - size + 1, 0)
+    return np.ndarray((rows, size), np.uint8, data, 0, (1, 1))
+
+
+def _rows(pages: np.ndarray[Any, Any], numbers: Numbers) -> np.ndarray[Any, Any]:
+    """The pages of a run."""
+    return pages[numbers[0] : numbers[0] + len(numbers)]
+
+
+def _is_run(numbers: Numbers) -> bool:
+    """Whether these are consecutive numbers, at least one."""
+    return _stride(numbers) == 1
+
+
+def _stride(numbers: Numbers) -> int:
+    """By how much these numbers grow, always; 0 if there are none or not by the same."""
+    if len(numbers) < 2:
+        return len(numbers)
+    step = int(numbers[1] - numbers[0])
+    return step if step > 0 and bool((numbers[1:] - numbers[:-1] == step).all()) else 0
+
+
+def _chunks(count: int, page_size: int) -> list[slice]:
+    step = max(_CHUNK_BYTES // page_size, 1)
+    return [slice(start, start + step) for start in range(0, count, step)]

@@ -1,0 +1,144 @@
+"""Reference kernels: the standard library alone, written to be read. No numpy, no speed records.
+
+What each function promises is said in :class:`transship.memory.kernels.Kernels`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from transship.buffers import Buffer
+
+name: Final = "reference"
+
+_ZERO_BYTE: Final = b"\0"
+_DIFFERENT_RUN: Final = re.compile(rb"[^\0]+")
+_LENGTH_MAX: Final = 0x3FFF
+_LENGTH_ROOM: Final = 2
+
+
+def find_zero_pages(memory: Buffer, page_size: int, pages: Buffer | None = None) -> bytes:
+    zero_page = bytes(page_size)
+    view = memoryview(memory)
+    numbers = range(len(view) // page_size) if pages is None else _numbers(pages)
+    starts = (page * page_size for page in numbers)
+    return bytes(bytes(view[start : start + page_size]) == zero_page for start in starts)
+
+
+def pack_records(
+    memory: Buffer,
+    page_size: int,
+    pages: Buffer,
+    zeros: Buffer,
+    full_tag: int,
+    zero_tag: int,
+    target: Buffer,
+) -> int:
+    source, records = memoryview(memory), memoryview(target)
+    end = 0
+    for page, is_zero in zip(_numbers(pages), zeros, strict=True):
+        offset = page * page_size
+        tag = zero_tag if is_zero else full_tag
+        payload = _ZERO_BYTE if is_zero else source[offset : offset + page_size]
+        records[end : end + 8] = (offset | tag).to_bytes(8, "big")
+        records[end + 8 : end + 8 + len(payload)] = payload
+        end += 8 + len(payload)
+    return end
+
+
+def find_records(
+    window: Buffer,
+    page_size: int,
+    page_count: int,
+    full_tag: int,
+    zero_tag: int,
+    pages: Buffer,
+    zeros: Buffer,
+) -> int:
+    records, numbers, marks = memoryview(window), _numbers(pages), memoryview(zeros)
+    size_of = {full_tag: 8 + page_size, zero_tag: 8 + len(_ZERO_BYTE)}
+    start = count = 0
+    while count < len(marks):
+        page, tag = divmod(int.from_bytes(records[start : start + 8], "big"), page_size)
+        end = start + size_of.get(tag, len(records) + 1)
+        if end > len(records) or page >= page_count:
+            break
+        is_zero = tag == zero_tag
+        if is_zero and records[start + 8]:
+            break
+        numbers[count] = page
+        marks[count] = is_zero
+        count += 1
+        start = end
+    return count
+
+
+def scatter_pages(
+    source: Buffer, positions: Buffer, page_size: int, memory: Buffer, pages: Buffer
+) -> None:
+    received, view = memoryview(source), memoryview(memory)
+    for position, page in zip(_numbers(positions), _numbers(pages), strict=True):
+        start = page * page_size
+        view[start : start + page_size] = received[position : position + page_size]
+
+
+def xbzrle_encode(old: Buffer, new: Buffer, target: Buffer) -> int:
+    different = int.from_bytes(old, "big") ^ int.from_bytes(new, "big")
+    encoding = bytearray()
+    equal_from = 0
+    for run in _DIFFERENT_RUN.finditer(different.to_bytes(len(new), "big")):
+        for length in (run.start() - equal_from, len(run[0])):
+            if len(encoding) + _LENGTH_ROOM > len(target) or length > _LENGTH_MAX:
+                return -1
+            encoding += _encode_length(length)
+        encoding += new[run.start() : run.end()]
+        if len(encoding) > len(target):
+            return -1
+        equal_from = run.end()
+    if equal_from < len(new) and len(encoding) + _LENGTH_ROOM > len(target):
+        return -1
+    memoryview(target)[: len(encoding)] = encoding
+    return len(encoding)
+
+
+def xbzrle_decode(delta: Buffer, page: Buffer) -> int:
+    source, view = memoryview(delta), memoryview(page)
+    at = end = 0
+    while at < len(source):
+        is_first = at == 0
+        equal, at = _decode_length(source, at)
+        different, at = _decode_length(source, at)
+        start = end + equal
+        end = start + different
+        if equal < 0 or different <= 0 or not (equal or is_first):
+            return -1
+        if end > len(view) or at + different > len(source):
+            return -1
+        view[start:end] = source[at : at + different]
+        at += different
+    return end
+
+
+def _numbers(buffer: Buffer) -> memoryview:
+    return memoryview(buffer).cast("B").cast("q")
+
+
+def _encode_length(length: int) -> bytes:
+    return bytes([length]) if length < 0x80 else bytes([length & 0x7F | 0x80, length >> 7])
+
+
+def _decode_length(source: memoryview, at: int) -> tuple[int, int]:
+    """The length at ``at``, and where it ends; the length is -1 if there is none.
+
+    Two bytes must be left even for a length of one, since after it something has to follow.
+    """
+    if at + _LENGTH_ROOM > len(source):
+        return -1, at
+    low, high = source[at], source[at + 1]
+    if low < 0x80:
+        return low, at + 1
+    if high < 0x80:
+        return low & 0x7F | high << 7, at + 2
+    return -1, at

@@ -1,0 +1,1 @@
+"""Transship's RAM section: guest memory, live."""

@@ -1,0 +1,82 @@
+"""Many records at once: the plain ones at the start of a window, as a few array operations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from transship.memory import kernels
+from transship_ram._pack import FULL_TAG, ZERO_RECORD_BYTES, ZERO_TAG
+
+if TYPE_CHECKING:
+    from transship_ram._arrays import Marks, Numbers
+    from transship_ram._target import LoadedBlock
+
+_MOST_RECORDS: Final = 4096
+"""Records taken at once: 16 MiB of guest memory, should all of them be zero pages."""
+
+_FEWEST_RECORDS: Final = 3
+"""Fewer are taken faster one by one."""
+
+
+class BulkLoader:
+    """Takes full and zero pages that continue the block of the record before.
+
+    Args:
+        page_size: Bytes of a target page.
+    """
+
+    def __init__(self, page_size: int) -> None:
+        self._page_size = page_size
+        self._record_bytes = 8 + page_size
+        self._kernels = kernels.current()
+        self._pages: Numbers = np.zeros(_MOST_RECORDS, np.int64)
+        self._zeros: Marks = np.zeros(_MOST_RECORDS, np.bool_)
+
+    def load(self, window: memoryview, block: LoadedBlock) -> int:
+        """Apply the records at the start of ``window`` to ``block``.
+
+        Stops before anything else than such a record, and before a faulty one: those are for
+        the parser of single records, which says what is wrong with them.
+
+        Returns:
+            How many bytes were taken, 0 if no or few records are there.
+
+        Raises:
+            LocalError: There is no room for the pages.
+        """
+        count = self._kernels.find_records(
+            window,
+            self._page_size,
+            block.page_count,
+            FULL_TAG,
+            ZERO_TAG,
+            self._pages.data,
+            self._zeros.data.cast("B"),
+        )
+        if count < _FEWEST_RECORDS:
+            return 0
+        pages, zeros = self._pages[:count], self._zeros[:count]
+        ends = np.cumsum(np.where(zeros, ZERO_RECORD_BYTES, self._record_bytes))
+        cleared = int(np.count_nonzero(zeros))
+        block.counts.zero += cleared
+        block.counts.normal += count - cleared
+
+        stays = _last_of_each(pages)
+        if cleared:
+            block.clear(pages[zeros & stays])
+        if cleared < count:
+            filled = ~zeros & stays
+            block.scatter(window, ends[filled] - self._page_size, pages[filled])
+        return int(ends[-1])
+
+
+def _last_of_each(pages: Numbers) -> Marks:
+    """Marks for each page whether it does not come again later: the last copy wins."""
+    if bool((pages[1:] > pages[:-1]).all()):
+        return np.ones(len(pages), np.bool_)
+    marks: Marks = np.zeros(len(pages), np.bool_)
+    _, places = np.unique(pages[::-1], return_index=True)
+    marks[len(pages) - 1 - places] = True
+    return marks

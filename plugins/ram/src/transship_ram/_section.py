@@ -1,0 +1,84 @@
+"""The section ``ram``: guest memory, live."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from transship.abc import Guest, Pending, Section, Segments
+from transship.plugin.markers import hookimpl
+from transship.wire.constants import RAM_SECTION_VERSION
+from transship_ram._load import RAMLoader
+from transship_ram._save import RAMSaver
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transship.wire.events import SectionHeader
+    from transship.wire.reader import Parsing, StreamReader
+    from transship_ram._target import LoadedBlock
+
+
+class RAMSection(Section):
+    """Carries the RAM of one guest in one migration, to it or from it.
+
+    Args:
+        guest: The machine that moves, or that is filled.
+    """
+
+    idstr = "ram"
+    version_id = RAM_SECTION_VERSION
+    minimum_version_id = RAM_SECTION_VERSION
+    is_live = True
+
+    def __init__(self, guest: Guest) -> None:
+        self._saver = RAMSaver(guest)
+        self._loader = RAMLoader(guest)
+
+    @hookimpl
+    def begin(self) -> Segments:
+        """Yield the table of blocks, and begin to log writes."""
+        return self._saver.begin()
+
+    @hookimpl
+    def iterate(self, budget_bytes: int) -> Segments:
+        """Yield dirty pages up to the budget; the return value says whether none is left."""
+        return self._saver.iterate(budget_bytes)
+
+    @hookimpl
+    def pending(self, exact: bool) -> Pending:
+        """Say how many bytes of pages are dirty."""
+        return self._saver.pending(exact)
+
+    @hookimpl
+    def complete(self) -> Segments:
+        """Yield all pages that are still dirty, and end the logging."""
+        return self._saver.complete()
+
+    @hookimpl
+    def cancel(self) -> None:
+        """End the logging."""
+        self._saver.end_logging()
+
+    @hookimpl
+    def load(self, header: SectionHeader, reader: StreamReader) -> Parsing[None]:
+        """Parse the body of a record; pages go straight to the guest's blocks."""
+        return self._loader.load(reader)
+
+    @property
+    def loaded_blocks(self) -> Sequence[LoadedBlock]:
+        """What has been loaded into each block, in the order of the table (destination)."""
+        return self._loader.blocks
+
+    def statistics(self) -> dict[str, int]:
+        """Counters; all of them grow, but ``remaining``.
+
+        On the source, as in QMP's ``query-migrate``: ``total`` and ``remaining`` bytes of RAM;
+        ``transferred``, the bytes of page records and of the end word of each PART; ``normal``
+        pages sent in full, ``normal_bytes`` of them, ``duplicate`` pages sent as zero;
+        ``dirty_sync_count``, 1 after the setup; ``dirtied_pages``, pages that became dirty as
+        found by all syncs so far (its growth in a period is the dirty rate); ``page_size``.
+
+        On the destination: ``total``, and pages received as ``normal``, ``zero``, ``xbzrle``
+        and ``compressed``; a page that came twice counts twice.
+        """
+        return self._loader.statistics() if self._loader.blocks else self._saver.statistics()

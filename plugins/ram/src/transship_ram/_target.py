@@ -1,0 +1,135 @@
+"""A block on the destination: where pages land, and how many of which kind did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from transship.errors import LocalError
+from transship.memory import kernels
+from transship.memory.runs import PageRun
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from transship.buffers import Buffer
+    from transship.memory.ramblock import RAMBlock
+    from transship_ram._arrays import Numbers
+
+
+@dataclass(slots=True)
+class PageCounts:
+    """How many pages came in which kind of record; a page that came twice counts twice.
+
+    Args:
+        normal: In full.
+        zero: As zero.
+        xbzrle: As a difference to what was there.
+        compressed: Deflated.
+    """
+
+    normal: int = 0
+    zero: int = 0
+    xbzrle: int = 0
+    compressed: int = 0
+
+    def __add__(self, other: PageCounts) -> PageCounts:
+        return PageCounts(
+            self.normal + other.normal,
+            self.zero + other.zero,
+            self.xbzrle + other.xbzrle,
+            self.compressed + other.compressed,
+        )
+
+
+class LoadedBlock:
+    """One block of the table, and the guest's memory for it.
+
+    Whoever calls has checked page numbers and offsets against :attr:`used_length`.
+
+    Args:
+        block: The memory; borrowed for the migration.
+
+    Attributes:
+        idstr: Its name in the stream.
+        used_length: Its bytes.
+        counts: What has come for it.
+    """
+
+    def __init__(self, block: RAMBlock) -> None:
+        self.idstr = block.idstr
+        self.used_length = block.used_length
+        self.counts = PageCounts()
+        self._block = block
+        self._page_size = block.page_size
+        self._kernels = kernels.current()
+
+    @property
+    def page_count(self) -> int:
+        """How many pages it has."""
+        return self.used_length // self._page_size
+
+    def page(self, offset: int) -> memoryview:
+        """The page at ``offset``, to be written.
+
+        Raises:
+            LocalError: There is no room for it.
+        """
+        self._reserve(PageRun(offset // self._page_size, 1))
+        return self._block.view[offset : offset + self._page_size]
+
+    def scatter(self, source: Buffer, positions: Numbers, pages: Numbers) -> None:
+        """Copy pages from those positions of ``source``.
+
+        Raises:
+            LocalError: There is no room for them.
+        """
+        for run in _runs(pages):
+            self._reserve(run)
+        self._kernels.scatter_pages(
+            source, positions.data, self._page_size, self._block.view, pages.data
+        )
+
+    def clear(self, pages: Numbers) -> None:
+        """Make pages zero. Those that are zero already are not written and cost no memory.
+
+        Raises:
+            LocalError: There is no room for them.
+        """
+        holes = b"".join(self._block.find_holes(*run) for run in _runs(pages))
+        present = pages[np.frombuffer(holes, np.uint8) == 0]
+        if not len(present):
+            return
+        view = self._block.view
+        zeros = self._kernels.find_zero_pages(view, self._page_size, present.data)
+        memory = np.frombuffer(view, np.uint8).reshape(-1, self._page_size)
+        for run in _runs(present[np.frombuffer(zeros, np.uint8) == 0]):
+            self._reserve(run)
+            memory[run.first : run.end] = 0
+
+    def clear_page(self, offset: int) -> None:
+        """Make the page at ``offset`` zero, as :meth:`clear` does."""
+        self.clear(np.array([offset // self._page_size], np.int64))
+
+    def _reserve(self, run: PageRun) -> None:
+        try:
+            self._block.reserve(run.first, run.count)
+        except OSError as error:
+            raise LocalError(
+                f"RAM block {self.idstr!r} has no room for what arrives",
+                section="ram",
+                expected=f"room for {run.count * self._page_size} bytes",
+                found=error.strerror or str(error),
+            ) from error
+
+
+def _runs(pages: Numbers) -> Iterator[PageRun]:
+    """Neighbours in ``pages`` that are neighbours in memory, together."""
+    start = 0
+    for end in np.flatnonzero(pages[1:] - pages[:-1] != 1).tolist():
+        yield PageRun(int(pages[start]), end + 1 - start)
+        start = end + 1
+    if len(pages):
+        yield PageRun(int(pages[start]), len(pages) - start)

@@ -1,0 +1,22 @@
+"""The hooks of the RAM section; cheap to import, as ``transship plugins`` imports all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from transship.plugin.markers import hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transship.abc import Guest, Section
+
+
+@hookimpl
+def create_sections(guest: Guest) -> Sequence[Section]:
+    """Make the section ``ram``, for a guest that has RAM blocks or accepts any."""
+    if not (guest.accepts_any or guest.ram_blocks()):
+        return ()
+    from transship_ram._section import RAMSection
+
+    return (RAMSection(guest),)
