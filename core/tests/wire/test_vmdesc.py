@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from capture_files import MAIN_STREAMS, CapturedTail, captured_tail
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from transship.errors import StreamError
 from transship.wire import limits
@@ -69,6 +69,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(json_values)
 def test_any_value_serialises_and_parses_to_itself(value: object) -> None:
     text = serialise(value)  # type: ignore[arg-type]
@@ -98,6 +99,13 @@ def test_brackets_within_strings_do_not_count_as_nesting() -> None:
 def test_text_with_too_many_values_is_refused_before_it_is_built() -> None:
     with pytest.raises(StreamError, match="more than 1048576 values"):
         parse_json("[" + "[]," * limits.DESCRIPTION_VALUES + "0]")
+
+
+@pytest.mark.parametrize("unit", ['\\"', '"', "[", "\\"])
+def test_hostile_text_is_refused_in_linear_time(unit: str) -> None:
+    """Were it quadratic, this many would take hours."""
+    with pytest.raises(StreamError):
+        parse_json('"' + unit * 4_000_001)
 
 
 def test_text_beyond_the_limit_of_bytes_is_refused() -> None:

@@ -34,12 +34,12 @@ class Object(tuple[tuple[str, "Value"], ...]):
             ValueError: There is none.
         """
         value = self.get(key)
-        if not isinstance(value, str):
+        if not isinstance(value, str) or not value.isprintable():
             raise ValueError(f"{key!r} is no text: {value!r}")
         return value
 
     def number(self, key: str, default: int | None = None) -> int:
-        """The number under a key, never a negative one; ``default`` if it is absent.
+        """The number under a key, from 0 and of 32 bits; ``default`` if it is absent.
 
         Raises:
             ValueError: There is none.
@@ -47,8 +47,8 @@ class Object(tuple[tuple[str, "Value"], ...]):
         value = self.get(key)
         if value is None and default is not None:
             return default
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise ValueError(f"{key!r} is no number from 0: {value!r}")
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 32:
+            raise ValueError(f"{key!r} is no number from 0, or too large: {value!r}")
         return value
 
     def objects(self, key: str) -> list[Object]:

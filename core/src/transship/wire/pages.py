@@ -36,7 +36,7 @@ class PageWord:
 def split_word(word: int, page_size: int) -> PageWord | None:
     """Decode a word of the RAM section; None if its flags are no legal combination."""
     flags = word & (page_size - 1)
-    kind = flags & ~PageFlag.CONTINUE
+    kind = flags & ~int(PageFlag.CONTINUE)
     continues = bool(flags & PageFlag.CONTINUE)
     if kind not in _LEGAL or (continues and not kind & CARRIES_PAGE):
         return None

@@ -19,12 +19,14 @@ TAIL_BYTES: Final = DEVICE_BYTES + DESCRIPTION_BYTES
 """Devices and their description, kept together until the end has been found."""
 
 _HEAD: Final = re.compile(rb'(?=\x7e.{4}\x00\x06.{4}\{")', re.DOTALL)
-_HEAD_BYTES: Final = 13
+"""Footer, EOF byte, type and length of a description, and the beginning of its text."""
 _EOF_PLACE: Final = 5
 _LENGTH_PLACE: Final = 7
 _TEXT_PLACE: Final = 11
+_HEAD_BYTES: Final = 13
+
 _NO_TEXT: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
-"""What a footer, an EOF byte and the beginning of a description look like; what no text holds."""
+"""Bytes that no JSON text holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +120,7 @@ class EndFinder:
             head = match.start()
             text = head + _TEXT_PLACE
             length = int.from_bytes(tail[head + _LENGTH_PLACE : text], "big")
-            if length <= DESCRIPTION_BYTES:
-                self._candidates.append(
-                    _Candidate(head + _EOF_PLACE + 1, text, text + length, text)
-                )
+            self._candidates.append(_Candidate(head + _EOF_PLACE + 1, text, text + length, text))
         self._searched = max(self._searched, len(tail) - _HEAD_BYTES + 1)
 
     def _verified(self, tail: bytearray, candidate: _Candidate) -> Tail | None:

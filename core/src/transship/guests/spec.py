@@ -1,0 +1,124 @@
+"""A guest as named on a command line: ``synthetic:…``, ``stored:DIR`` or ``module:factory``."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from transship.abc.guest import Guest
+from transship.errors import BlockedError, MigrationError
+from transship.units import parse_rate, parse_size, parse_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+EXPECTED: Final = (
+    "synthetic[:ram=SIZE,dirty-rate=RATE,working-set=SIZE,seed=N,zero=FRACTION,tick=TIME,"
+    "journal=PATH], stored:DIR or MODULE:FACTORY"
+)
+
+_DEFAULT_RAM: Final = 256 * 1024 * 1024
+
+
+def parse_guest(text: str, *, incoming: bool = False) -> Guest:
+    """Make the guest that a text names.
+
+    ===================  ========================================================================
+    ``synthetic:…``      a :class:`~transship.guests.synthetic.SyntheticGuest`; options in any
+                         order, all of them optional: ``ram`` (256MiB), ``dirty-rate`` (0),
+                         ``working-set`` (an eighth of RAM), ``seed`` (0), ``zero`` (0), ``tick``
+                         (1ms), ``journal`` (none)
+    ``stored:DIR``       a checkpoint folder, to be sent
+    ``module:factory``   what ``factory()`` of a Python module returns; dots lead to members
+    ===================  ========================================================================
+
+    Args:
+        text: What somebody typed.
+        incoming: Whether it will wait for a migration, and need not be filled.
+
+    Raises:
+        BlockedError: It names no guest; says what is allowed.
+        CheckpointError: The checkpoint is damaged.
+    """
+    head, _, rest = text.partition(":")
+    match head:
+        case "synthetic":
+            return _synthetic(text, rest, incoming)
+        case "stored":
+            from transship.guests.stored import StoredGuest
+
+            if not rest:
+                raise _refused(text, "a checkpoint folder is missing")
+            return StoredGuest.open(Path(rest))
+        case _ if head and rest:
+            return _made_by_factory(text, head, rest)
+    raise _refused(text, "it names no guest")
+
+
+def _synthetic(text: str, rest: str, incoming: bool) -> Guest:
+    from transship.guests.synthetic import SyntheticGuest
+
+    given: dict[str, Any] = {}
+    for part in filter(None, rest.split(",")):
+        name, equals, value = part.partition("=")
+        if name not in _OPTIONS or not equals:
+            raise _refused(text, f"{part!r} is no option")
+        key, read = _OPTIONS[name]
+        if key in given:
+            raise _refused(text, f"{name} is given twice")
+        try:
+            given[key] = read(value)
+        except (ValueError, OverflowError) as error:
+            raise _refused(text, f"{name} is wrong: {error}") from error
+    ram_bytes = given.pop("ram_bytes", _DEFAULT_RAM)
+    given.setdefault("working_set_bytes", ram_bytes // 8)
+    try:
+        return SyntheticGuest(ram_bytes, fill=not incoming, **given)
+    except (ValueError, OverflowError, OSError) as error:
+        raise _refused(text, str(error)) from error
+
+
+def _made_by_factory(text: str, module_name: str, path: str) -> Guest:
+    try:
+        target: Any = importlib.import_module(module_name)
+        for name in path.split("."):
+            target = getattr(target, name)
+    except Exception as error:
+        raise _refused(text, f"{type(error).__name__}: {error}") from error
+    try:
+        guest = target()
+    except MigrationError:
+        raise
+    except Exception as error:
+        raise _refused(text, f"the factory failed: {type(error).__name__}: {error}") from error
+    if not isinstance(guest, Guest):
+        raise _refused(text, f"the factory returned {type(guest).__name__}, which is no Guest")
+    return guest
+
+
+def _refused(text: str, cause: str) -> BlockedError:
+    return BlockedError(f"guest {text!r}: {cause}", expected=EXPECTED)
+
+
+def _seed(text: str) -> int:
+    return int(text, 0)
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is no fraction")
+    return value
+
+
+_OPTIONS: Final[Mapping[str, tuple[str, Callable[[str], object]]]] = {
+    "ram": ("ram_bytes", parse_size),
+    "dirty-rate": ("dirty_rate_bytes_per_s", parse_rate),
+    "working-set": ("working_set_bytes", parse_size),
+    "seed": ("seed", _seed),
+    "zero": ("zero_fraction", _fraction),
+    "tick": ("tick_s", parse_time),
+    "journal": ("journal", Path),
+}

@@ -1,0 +1,429 @@
+"""StoredGuest: a checkpoint folder as a guest; received into, and sent from, but never run."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import trio
+
+from transship.abc.guest import DeviceRecord, DirtyLog, Guest
+from transship.errors import (
+    CheckpointError,
+    LocalError,
+    MigrationError,
+    RemoteError,
+    StreamError,
+)
+from transship.guests.nolog import NoDirtyLog
+from transship.guests.stored.files import read_plain, write_lasting
+from transship.guests.stored.folder import PartialFolder
+from transship.guests.stored.images import ImageBlock
+from transship.guests.stored.manifest import (
+    DESCRIPTION,
+    DEVICE_FOLDER,
+    MANIFEST,
+    RAM_FOLDER,
+    UNCONFIRMED,
+    DeviceFile,
+    Manifest,
+    PageCounts,
+    RamImage,
+    encode_manifest,
+    read_manifest,
+)
+from transship.guests.stored.names import encode_name, is_plain, unused_name
+from transship.guests.stored.section import StoredSection
+from transship.wire.description import compose
+from transship.wire.limits import DESCRIPTION_BYTES, DEVICE_BYTES, RAM_BYTES
+from transship.wire.vmdesc import parse_description
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from transship.wire.events import Configuration
+
+
+class StoredGuest(Guest):
+    """The state of any machine, in a folder.
+
+    Made by :meth:`create`, to be received into, or by :meth:`open`, to be sent. A received one
+    is on the disk when :meth:`prepare` returns, still under a temporary name; then exactly one of
+    :meth:`commit`, :meth:`discard` and :meth:`keep_unconfirmed` follows.
+
+    Attributes:
+        path: Where the folder is at the moment.
+        manifest: What an opened checkpoint holds; None while one is received.
+        source: Where it came from, for people.
+    """
+
+    machine = ""
+    accepts_any = True
+
+    def __init__(self, path: Path, source: str | None) -> None:
+        """Not to be called: see :meth:`create` and :meth:`open`."""
+        self.path = path
+        self.source = source
+        self.manifest: Manifest | None = None
+        self._blocks: list[ImageBlock] = []
+        self._sections: list[StoredSection] = []
+        self._description: bytes | None = None
+        # Only while it is received.
+        self._folder: PartialFolder | None = None
+        self._records: list[DeviceRecord] = []
+        self._max_ram_bytes = 0
+
+    # Making one.
+
+    @classmethod
+    def create(
+        cls, directory: Path, *, source: str | None = None, max_ram_bytes: int = RAM_BYTES
+    ) -> Self:
+        """Begin a checkpoint, as the destination of one migration.
+
+        Args:
+            directory: The folder to be made; missing, or empty.
+            source: Where the guest comes from, for people.
+            max_ram_bytes: How much RAM is accepted.
+
+        Raises:
+            BlockedError: There is something already, or no folder can be made there.
+        """
+        folder = PartialFolder(directory)
+        guest = cls(folder.path, source)
+        guest._folder = folder
+        guest._max_ram_bytes = max_ram_bytes
+        return guest
+
+    def configure(self, configuration: Configuration) -> None:
+        """Become the machine that the source is.
+
+        Raises:
+            RemoteError: It enabled a capability that changes what is in the stream.
+        """
+        if configuration.capabilities:
+            raise RemoteError(
+                "the source enabled capabilities that change the stream",
+                section="configuration",
+                offset=configuration.offset,
+                expected="none",
+                found=", ".join(configuration.capabilities),
+            )
+        self.machine = configuration.machine
+        self.page_size = configuration.page_size
+        self.uuid = configuration.uuid
+
+    def attach_ram_block(self, idstr: str, used_length: int) -> ImageBlock:
+        """Make the image of a block.
+
+        Raises:
+            RemoteError: It is there already with another length, has no whole pages, or is
+                beyond what is accepted.
+            CheckpointError: The file cannot be made.
+        """
+        for block in self._blocks:
+            if block.idstr == idstr and block.used_length == used_length:
+                return block
+        attached = sum(block.used_length for block in self._blocks)
+        names = {block.idstr for block in self._blocks}
+        if idstr in names or used_length <= 0 or used_length % self.page_size:
+            raise RemoteError(
+                f"RAM block {idstr!r} cannot be stored",
+                expected=f"a new name, and whole pages of {self.page_size} bytes",
+                found=f"{used_length} bytes" + (", a known name" if idstr in names else ""),
+            )
+        if attached + used_length > self._max_ram_bytes:
+            raise RemoteError(
+                f"RAM block {idstr!r} is beyond what is accepted",
+                expected=f"at most {self._max_ram_bytes} bytes of RAM",
+                found=f"{attached + used_length} bytes",
+            )
+        name = unused_name(idstr, {block.path.name.lower() for block in self._blocks})
+        path = self._partial.path / RAM_FOLDER / name
+        self._blocks.append(ImageBlock.create(idstr, path, used_length, self.page_size))
+        return self._blocks[-1]
+
+    def add_device_records(self, records: Sequence[DeviceRecord]) -> None:
+        """Take device sections, in stream order."""
+        self._records += records
+
+    def set_description(self, text: bytes) -> None:
+        """Take the VMDESCRIPTION as it came; otherwise it is put together from the records."""
+        self._description = bytes(text)
+
+    async def prepare(self) -> None:
+        """Write everything, so that it survives a power cut; the name stays temporary.
+
+        Raises:
+            CheckpointError: It cannot be written.
+        """
+        for block in self._blocks:
+            await trio.to_thread.run_sync(self._write, block.flush)
+        await trio.to_thread.run_sync(self._write, self._write_rest)
+
+    async def commit(self) -> None:
+        """Give the folder its name: the guest is ours.
+
+        Raises:
+            CheckpointError: It cannot have that name; then it is complete where it is.
+        """
+        folder = self._partial
+        self.path = await trio.to_thread.run_sync(folder.confirm)
+        self._folder = None
+        self.close()
+
+    async def discard(self) -> None:
+        """Remove everything.
+
+        Raises:
+            CheckpointError: It cannot be removed.
+        """
+        if self._folder is not None:
+            self.close()
+            await trio.to_thread.run_sync(self._folder.remove)
+            self._folder = None
+
+    async def keep_unconfirmed(self) -> str:
+        """Keep a checkpoint of which nobody knows whether the source still has the guest.
+
+        It is called ``NAME.unconfirmed``, and :meth:`open` refuses it until somebody has made
+        sure that the source does not run the guest, and has removed the mark in it.
+        """
+        self.path = await trio.to_thread.run_sync(self._partial.keep)
+        self._folder = None
+        self.close()
+        return f"everything is in {self.path}"
+
+    def _write(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            raise CheckpointError(
+                f"the checkpoint at {self._partial.path} cannot be written",
+                found=error.strerror or str(error),
+                hint="is the disk full?",
+            ) from error
+
+    def _write_rest(self) -> None:
+        """Everything but RAM; what makes the folder a checkpoint comes last."""
+        folder = self._partial
+        devices = self._write_devices(folder.path / DEVICE_FOLDER)
+        manifest = self._summary(devices)
+        text = self._description
+        if text is None:
+            described = (record.description for record in self._records)
+            text = compose(self.machine, self.page_size, described)
+        write_lasting(folder.path / DESCRIPTION, text)
+        folder.mark_unconfirmed()
+        write_lasting(folder.path / MANIFEST, encode_manifest(manifest))
+        folder.sync()
+        self.manifest = manifest
+
+    def _write_devices(self, folder: Path) -> list[DeviceFile]:
+        devices = []
+        for number, record in enumerate(self._records):
+            name = f"{number:03}-{encode_name(record.idstr)}-{record.instance_id}"
+            write_lasting(folder / name, record.body)
+            devices.append(
+                DeviceFile(
+                    record.idstr,
+                    record.instance_id,
+                    record.version_id,
+                    record.section_id,
+                    name,
+                    len(record.body),
+                )
+            )
+        return devices
+
+    def _summary(self, devices: list[DeviceFile]) -> Manifest:
+        return Manifest(
+            machine=self.machine,
+            page_size=self.page_size,  # type: ignore[arg-type]
+            capabilities=[],
+            uuid=self.uuid.hex() if self.uuid else None,
+            source=self.source,
+            ram=[
+                RamImage(
+                    block.idstr,
+                    block.path.name,
+                    block.used_length,
+                    PageCounts(block.pages, block.stored_pages()),
+                )
+                for block in self._blocks
+            ],
+            devices=devices,
+        )
+
+    @property
+    def _partial(self) -> PartialFolder:
+        if self._folder is None:
+            raise LocalError(f"the checkpoint {self.path} is not being received")
+        return self._folder
+
+    # Opening one.
+
+    @classmethod
+    def open(cls, directory: Path, *, allow_unconfirmed: bool = False) -> Self:
+        """Open a checkpoint, to be sent or looked at. Nothing of its RAM is read yet.
+
+        Args:
+            directory: The folder.
+            allow_unconfirmed: Whether one will do of which nobody knows whether the source
+                still has the guest: to look at, never to send.
+
+        Raises:
+            CheckpointError: It is no checkpoint, is damaged, or unconfirmed; names the file, and
+                what it must be.
+        """
+        directory = Path(os.path.abspath(directory))
+        manifest = read_manifest(directory)
+        if not allow_unconfirmed and (directory / UNCONFIRMED).exists():
+            raise CheckpointError(
+                f"{directory} is unconfirmed: its source may still run the guest",
+                hint=f"see {directory / UNCONFIRMED}",
+            )
+        guest = cls(directory, manifest.source)
+        guest.manifest = manifest
+        guest.machine = manifest.machine
+        guest.page_size = manifest.page_size
+        guest.uuid = bytes.fromhex(manifest.uuid) if manifest.uuid else None
+        try:
+            guest._open_ram(manifest)
+            guest._open_devices(manifest)
+        except MigrationError:
+            guest.close()
+            raise
+        return guest
+
+    @property
+    def description(self) -> bytes | None:
+        """The text of the VMDESCRIPTION, as it came; None if there is none."""
+        return self._description
+
+    def ram_blocks(self) -> Sequence[ImageBlock]:
+        """In stream order."""
+        return self._blocks
+
+    def sections(self) -> Sequence[StoredSection]:
+        """One for each device, in stream order; none while the checkpoint is received."""
+        return self._sections
+
+    def dirty_log(self) -> DirtyLog:
+        """One that never logs: nothing writes to a checkpoint."""
+        return NoDirtyLog()
+
+    @property
+    def is_running(self) -> bool:
+        """Never."""
+        return False
+
+    async def pause(self) -> None:
+        """Do nothing: it does not run."""
+
+    async def resume(self) -> None:
+        """Refuse: a checkpoint has no processors, and a guest that seems to run would be a lie.
+
+        Raises:
+            LocalError: Always.
+        """
+        raise LocalError(
+            f"{self.path} is a checkpoint and cannot run", hint="send it to a machine that can"
+        )
+
+    def close(self) -> None:
+        """Give the mappings back; idempotent. One still looked at goes with its last view."""
+        for block in self._blocks:
+            with suppress(BufferError):
+                block.close()
+        self._blocks = []
+
+    def _open_ram(self, manifest: Manifest) -> None:
+        total = 0
+        for image in manifest.ram:
+            self._check_name(image.file, RAM_FOLDER)
+            total += image.used_length
+            if image.used_length % self.page_size or total > RAM_BYTES:
+                raise CheckpointError(
+                    f"{self.path / MANIFEST} gives RAM block {image.idstr!r} an impossible length",
+                    expected=f"whole pages of {self.page_size} bytes, {RAM_BYTES} bytes in all",
+                    found=f"{image.used_length} bytes",
+                )
+            path = self.path / RAM_FOLDER / image.file
+            self._blocks.append(
+                ImageBlock.open(image.idstr, path, image.used_length, self.page_size)
+            )
+        self._check_unique("RAM block", [image.idstr for image in manifest.ram])
+
+    def _open_devices(self, manifest: Manifest) -> None:
+        texts = self._read_description(manifest)
+        for device, text in zip(manifest.devices, texts, strict=True):
+            self._check_name(device.file, DEVICE_FOLDER)
+            section = StoredSection(
+                device.idstr,
+                device.instance_id,
+                device.version_id,
+                self.path / DEVICE_FOLDER / device.file,
+                device.size,
+                text,
+            )
+            section.check()
+            self._sections.append(section)
+        self._check_unique("device", [(one.idstr, one.instance_id) for one in manifest.devices])
+        size = sum(device.size for device in manifest.devices)
+        if size > DEVICE_BYTES:
+            raise CheckpointError(
+                f"{self.path / MANIFEST} has too much device state",
+                expected=f"at most {DEVICE_BYTES} bytes",
+                found=f"{size} bytes",
+            )
+
+    def _read_description(self, manifest: Manifest) -> Sequence[str | None]:
+        """Read the description, and cut it into those of the devices."""
+        path = self.path / DESCRIPTION
+        try:
+            length = path.lstat().st_size
+        except FileNotFoundError:
+            return [None] * len(manifest.devices)
+        if length > DESCRIPTION_BYTES:
+            raise CheckpointError(
+                f"{path} is too long",
+                expected=f"at most {DESCRIPTION_BYTES} bytes",
+                found=f"{length} bytes",
+            )
+        self._description = read_plain(path, length)
+        try:
+            described = parse_description(self._description).devices
+        except StreamError as error:
+            raise CheckpointError(
+                f"{path} is wrong: {error.cause}",
+                expected=error.expected or "the description of a stream",
+                found=error.found or "something else",
+            ) from error
+        expected = [(device.idstr, device.instance_id) for device in manifest.devices]
+        found = [(device.idstr, device.instance_id) for device in described]
+        if found != expected:
+            raise CheckpointError(
+                f"{path} describes other devices than {MANIFEST} lists",
+                expected=f"{len(expected)} devices, as listed",
+                found=f"{len(found)} devices, or others",
+            )
+        return [device.text for device in described]
+
+    def _check_name(self, name: str, folder: str) -> None:
+        if not is_plain(name):
+            raise CheckpointError(
+                f"{self.path / MANIFEST} names a file that cannot be in {folder}",
+                expected="a plain file name",
+                found=repr(name),
+            )
+
+    def _check_unique(self, what: str, names: Sequence[object]) -> None:
+        if len(set(names)) != len(names):
+            raise CheckpointError(
+                f"{self.path / MANIFEST} has a {what} twice",
+                expected="each once",
+                found=f"{len(names)} of {len(set(names))} names",
+            )

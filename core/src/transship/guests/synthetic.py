@@ -1,0 +1,341 @@
+"""SyntheticGuest: a machine made up for demonstrations, tests and measurements.
+
+Its processor is a thread that counts, and writes the counter all over a working set. All of its
+RAM is a pure function of a few traits and that counter (:mod:`transship.guests.pattern`), so it
+can tell after any journey whether a single byte went wrong.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+from uuid import UUID
+
+import trio
+
+from transship.abc.guest import Device, DirtyLog, Guest
+from transship.errors import LocalError
+from transship.guests.dirtylog import MarkedDirtyLog
+from transship.guests.journal import Journal
+from transship.guests.pattern import HEADER_BYTES, PAGE, ROM_BYTES, Traits
+from transship.guests.ticker import Ticker
+from transship.memory.ramblock import RAMBlock
+from transship.wire.fields import VMState, buffer, uint16, uint64
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MACHINE: Final = "transship-synthetic-1"
+"""The last digit is the version of what is in RAM and in the device."""
+
+_UNKNOWN_BOOT: Final = bytes(16)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a synthetic guest found out about itself.
+
+    Args:
+        ok: Whether every byte of RAM is as it must be.
+        counter: At which counter.
+        pages: How many pages were compared.
+        block: The first block with a wrong page.
+        wrong_page: That page.
+        reason: What is wrong; empty if nothing is.
+    """
+
+    ok: bool
+    counter: int
+    pages: int
+    block: str | None = None
+    wrong_page: int | None = None
+    reason: str = ""
+
+
+class SyntheticGuest(Guest):
+    """A guest that counts.
+
+    As a destination it needs the same RAM size as the source; everything else it adopts.
+
+    Args:
+        ram_bytes: Size of main RAM, whole pages.
+        dirty_rate_bytes_per_s: How fast it writes.
+        working_set_bytes: How much of RAM it writes, round and round; whole pages.
+        seed: Of what RAM holds.
+        zero_fraction: How much of RAM is zero at first, from 0 to 1.
+        tick_s: Time between two ticks.
+        journal: A file to which every tick is appended (:mod:`transship.guests.journal`).
+        devices: Devices that travel besides its own.
+        fill: Whether to fill RAM (about a second a GiB); False for one that waits for a
+            migration.
+
+    Raises:
+        ValueError: A number is out of range.
+
+    Attributes:
+        counter: How many ticks there have been, wherever it ran.
+        traits: What it adopted, or was given.
+    """
+
+    machine = MACHINE
+
+    def __init__(
+        self,
+        ram_bytes: int,
+        *,
+        dirty_rate_bytes_per_s: int = 0,
+        working_set_bytes: int = 0,
+        seed: int = 0,
+        zero_fraction: float = 0.0,
+        tick_s: float = 0.001,
+        journal: Path | None = None,
+        devices: Sequence[Device] = (),
+        fill: bool = True,
+    ) -> None:
+        if not 0 <= zero_fraction <= 1:
+            raise ValueError(f"a fraction lies between 0 and 1, not at {zero_fraction}")
+        self.traits = Traits(
+            seed=seed,
+            ram_bytes=ram_bytes,
+            working_pages=-(-working_set_bytes // PAGE),
+            dirty_rate_bytes_per_s=dirty_rate_bytes_per_s,
+            tick_ns=round(tick_s * 1e9),
+            zero_pages=round(zero_fraction * 256),
+        )
+        self.counter = 0
+        self._ram = RAMBlock.anonymous("synthetic.ram", ram_bytes)
+        self._rom = RAMBlock.anonymous("synthetic.rom", ROM_BYTES)
+        self._header = RAMBlock.anonymous("synthetic.header", HEADER_BYTES)
+        self._log = MarkedDirtyLog(self.ram_blocks())
+        self._journal = None if journal is None else Journal(journal)
+        self._ticker = Ticker(self._tick)
+        self._between_ticks = threading.Lock()
+        self._last_tick_ns = 0
+        self._departure_ns: int | None = None
+        self._arrival_ns: int | None = None
+        self._is_whole = False
+        self._devices = (Device("synthetic-cpu", _DESCRIPTION, _Registers(self)), *devices)
+        if fill:
+            self._fill()
+
+    def _fill(self) -> None:
+        with self._ram.view as ram, self._rom.view as rom, self._header.view as header:
+            self.traits.fill(ram)
+            rom[:] = self.traits.rom
+            header[:] = self.traits.header(0)
+        self._is_whole = True
+
+    # The contract.
+
+    def ram_blocks(self) -> Sequence[RAMBlock]:
+        """Main RAM, one that never changes, and one page that changes at each tick."""
+        return self._ram, self._rom, self._header
+
+    def attach_ram_block(self, idstr: str, used_length: int) -> RAMBlock:
+        """Give a block to be loaded into; until the processor has come too, nothing runs here."""
+        block = super().attach_ram_block(idstr, used_length)
+        self._is_whole = False
+        return block
+
+    def dirty_log(self) -> DirtyLog:
+        """What the processor marks after each write."""
+        return self._log
+
+    def devices(self) -> Sequence[Device]:
+        """The processor first."""
+        return self._devices
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the processor runs."""
+        return self._ticker.is_running
+
+    async def pause(self) -> None:
+        """Stop the processor between two ticks; takes about one."""
+        await trio.to_thread.run_sync(self._ticker.stop)
+
+    async def resume(self) -> None:
+        """Let the processor run.
+
+        Raises:
+            LocalError: This guest waits for a migration, or one has ended half-way.
+        """
+        if not self._is_whole:
+            raise LocalError("the synthetic guest has not arrived whole, and cannot run")
+        self._ticker.start(self.traits.tick_ns)
+
+    # The processor.
+
+    def _tick(self) -> None:
+        with self._between_ticks, self._ram.view as ram, self._header.view as header:
+            counter = self.counter + 1
+            for run in self.traits.runs(counter):
+                self.traits.stamp(ram, run, counter)
+                self._log.mark(self._ram, run.first, run.count)
+            header[:] = self.traits.header(counter)
+            self._log.mark(self._header, 0, 1)
+            self.counter = counter
+            self._last_tick_ns = time.monotonic_ns()
+            if self._arrival_ns is None:
+                self._arrival_ns = self._last_tick_ns
+            if self._journal is not None:
+                self._journal.append(counter, self._last_tick_ns)
+
+    # What it knows about itself.
+
+    @property
+    def observed_downtime_s(self) -> float | None:
+        """How long it stood still on its last journey, as it saw it itself.
+
+        From the last tick on the source to the first one here; None before that tick, and when
+        the two machines have different clocks.
+        """
+        if self._departure_ns is None or self._arrival_ns is None:
+            return None
+        return (self._arrival_ns - self._departure_ns) / 1e9
+
+    def report(self) -> dict[str, str | int | float | bool | None]:
+        """Its counter, what it saw of its last journey, and the verdict of :meth:`verify`."""
+        verdict = self.verify()
+        return {
+            "counter": self.counter,
+            "consistent": verdict.ok,
+            "reason": verdict.reason,
+            "observed_downtime_s": self.observed_downtime_s,
+        }
+
+    def verify(self) -> Verdict:
+        """Compare all of RAM with what it must be; the guest ticks on only afterwards.
+
+        Takes about a fifth of a second a GiB, and blocks: for a worker thread.
+        """
+        with self._between_ticks:
+            return self._verify()
+
+    def _verify(self) -> Verdict:
+        if self._ticker.failure is not None:
+            return self._wrong(None, None, f"the processor failed: {self._ticker.failure}")
+        with self._header.view as header:
+            if self.traits.header(self.counter) != bytes(header):
+                return self._wrong(self._header, 0, "the header is of another guest or counter")
+        with self._rom.view as rom:
+            if self.traits.rom != bytes(rom):
+                return self._wrong(self._rom, None, "the block that never changes has changed")
+        with self._ram.view as ram:
+            wrong = self.traits.first_wrong_page(ram, self.counter)
+        if wrong is not None:
+            return self._wrong(self._ram, wrong, "a page of main RAM is wrong")
+        return Verdict(True, self.counter, sum(block.pages for block in self.ram_blocks()))
+
+    def _wrong(self, block: RAMBlock | None, page: int | None, reason: str) -> Verdict:
+        idstr = block.idstr if block else None
+        return Verdict(False, self.counter, 0, idstr, page, f"{reason}, counter {self.counter}")
+
+    def _adopt(self, traits: Traits, counter: int, last_tick_ns: int, boot_id: bytes) -> None:
+        """Become the guest whose RAM has been loaded.
+
+        Raises:
+            ValueError: RAM is that of another guest, or of another moment.
+        """
+        if traits.ram_bytes != self._ram.used_length:
+            raise ValueError(
+                f"the device has {traits.ram_bytes} bytes of RAM, the block {self._ram.used_length}"
+            )
+        with self._header.view as header:
+            if traits.header(counter) != bytes(header):
+                raise ValueError(f"RAM is not that of counter {counter}, seed {traits.seed}")
+        is_same_clock = boot_id == _boot_id() != _UNKNOWN_BOOT
+        self.traits = traits
+        self.counter = counter
+        self._last_tick_ns = last_tick_ns
+        self._departure_ns = last_tick_ns if is_same_clock else None
+        self._arrival_ns = None
+        self._is_whole = True
+
+    def close(self) -> None:
+        """Stop it and give its memory back; memory still looked at goes with its last view."""
+        self._ticker.stop()
+        if self._journal is not None:
+            self._journal.close()
+        for block in self.ram_blocks():
+            with suppress(BufferError):
+                block.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+class _Registers:
+    """What travels of the processor: copied from the guest to be saved, adopted after loading."""
+
+    counter: int
+    last_tick_ns: int
+    boot_id: bytes
+    seed: int
+    ram_bytes: int
+    working_pages: int
+    dirty_rate_bytes_per_s: int
+    tick_ns: int
+    zero_pages: int
+
+    def __init__(self, guest: SyntheticGuest) -> None:
+        self._guest = guest
+        self.copy()
+
+    def copy(self) -> None:
+        guest, traits = self._guest, self._guest.traits
+        self.counter = guest.counter
+        self.last_tick_ns = guest._last_tick_ns
+        self.boot_id = _boot_id()
+        self.seed = traits.seed
+        self.ram_bytes = traits.ram_bytes
+        self.working_pages = traits.working_pages
+        self.dirty_rate_bytes_per_s = traits.dirty_rate_bytes_per_s
+        self.tick_ns = traits.tick_ns
+        self.zero_pages = traits.zero_pages
+
+    def adopt(self) -> None:
+        traits = Traits(
+            seed=self.seed,
+            ram_bytes=self.ram_bytes,
+            working_pages=self.working_pages,
+            dirty_rate_bytes_per_s=self.dirty_rate_bytes_per_s,
+            tick_ns=self.tick_ns,
+            zero_pages=self.zero_pages,
+        )
+        self._guest._adopt(traits, self.counter, self.last_tick_ns, self.boot_id)
+
+
+def _boot_id() -> bytes:
+    """Of this run of the machine: only within one do two processes share CLOCK_MONOTONIC."""
+    try:
+        return UUID(Path("/proc/sys/kernel/random/boot_id").read_text().strip()).bytes
+    except (OSError, ValueError):
+        return _UNKNOWN_BOOT
+
+
+_DESCRIPTION: Final = VMState(
+    "synthetic-cpu",
+    version_id=1,
+    minimum_version_id=1,
+    fields=[
+        uint64("counter"),
+        uint64("last_tick_ns"),
+        buffer("boot_id", 16),
+        uint64("seed"),
+        uint64("ram_bytes"),
+        uint64("working_pages"),
+        uint64("dirty_rate_bytes_per_s"),
+        uint64("tick_ns"),
+        uint16("zero_pages"),
+    ],
+    pre_save=lambda registers: registers.copy(),
+    post_load=lambda registers, version_id: registers.adopt(),
+)

@@ -1,0 +1,42 @@
+"""Recorded streams, and the sections that can read their RAM."""
+
+import lzma
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from transship.abc import Guest, SectionSet
+from transship.plugin.registry import SectionRegistry
+
+CAPTURES = Path(
+    os.environ.get("TRANSSHIP_CAPTURES") or Path(__file__).parents[3] / "tests/captures"
+)
+
+
+@cache
+def unpack(name: str) -> bytes:
+    return lzma.decompress((CAPTURES / f"{name}.xz").read_bytes())
+
+
+@pytest.fixture
+def capture() -> Callable[[str], bytes]:
+    """The bytes of a recorded stream, by name."""
+    if not CAPTURES.is_dir():
+        pytest.skip(f"no recorded streams at {CAPTURES}; see TRANSSHIP_CAPTURES")
+    return unpack
+
+
+@pytest.fixture
+def ram_sections() -> Callable[[Guest], SectionSet]:
+    """Makes the sections of the ram plugin, if it is there."""
+    plugin = pytest.importorskip("transship_ram.plugin")
+    return lambda guest: SectionRegistry(plugin.create_sections(guest))
+
+
+@pytest.fixture
+def no_sections() -> Callable[[Guest], SectionSet]:
+    """Makes none."""
+    return lambda guest: SectionRegistry([])
