@@ -191,6 +191,7 @@ def test_device_of_an_old_handler_has_no_version_of_its_own() -> None:
         '{"devices": [{"name": "a", "instance_id": 0, "fields": [{"size": 1, "array_len": "2"}]}]}',
         '{"devices": [{"name": "a", "instance_id": 0, "subsections": [{"fields": []}]}]}',
         '{"devices": [], "page_size": "4096"}',
+        '{"devices": [], "page_size": 4294967296}',
     ],
 )
 def test_json_that_is_no_description_is_refused(text: str) -> None:
@@ -403,6 +404,24 @@ def test_subsection_other_than_described_is_refused() -> None:
     header = b"\x05\x05toy/b\x00\x00\x00\x01"
     with pytest.raises(StreamError, match="toy/a, version 1"):
         decode_fields(one_device(header, "", described))
+
+
+def test_description_that_asks_for_too_many_values_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("transship.wire._decode.ELEMENTS", 1000)
+    empty = ", ".join(f'{{"name": "{n}", "type": "x", "size": 0}}' for n in range(20))
+    some = f'{{"name": "b", "type": "bool", "size": 1}}, {empty}'
+    one = f'{{"vmsd_name": "e", "version": 1, "fields": [{some}]}}'
+    fields = f'{{"name": "s", "array_len": 100, "type": "struct", "struct": {one}, "size": 1}}'
+    with pytest.raises(StreamError, match="more values than can be shown"):
+        decode_fields(one_device(bytes(100), fields))
+
+
+@pytest.mark.parametrize("name", ["\\ud800", "a\\u0000b"])
+def test_name_that_is_no_text_is_refused(name: str) -> None:
+    with pytest.raises(StreamError, match="is no text"):
+        parse_description(f'{{"devices": [{{"name": "{name}", "instance_id": 0}}]}}')
 
 
 def test_record_without_an_object_for_description_is_refused() -> None:

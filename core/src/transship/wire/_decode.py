@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
 from transship.errors import StreamError
 from transship.wire._json import Object
@@ -15,6 +15,7 @@ from transship.wire.reader import Parsing, StreamReader, drive
 
 if TYPE_CHECKING:
     from transship.buffers import Buffer
+    from transship.wire.elements import Element
 
 DecodedValue: TypeAlias = "int | bool | str | list[DecodedValue] | dict[str, DecodedValue] | None"
 Fields: TypeAlias = dict[str, DecodedValue]
@@ -60,6 +61,7 @@ class _Decoder:
         self._values = 0
 
     def device(self, description: Object) -> Parsing[DecodedDevice]:
+        """Decode the whole body."""
         fields = yield from self._fields(description)
         subsections = yield from self._subsections(description)
         if not (yield from self._reader.at_end()):
@@ -99,7 +101,7 @@ class _Decoder:
         return result
 
     def _elements(self, field: Object) -> Parsing[list[DecodedValue]]:
-        """The elements that one object describes; those without any bytes are left out of arrays."""
+        """The elements that one object describes; of an array without bytes, none."""
         size, count = field.number("size"), field.number("array_len", 1)
         if size == 0 and count != 1:
             return []
@@ -140,8 +142,9 @@ class _Decoder:
             case "gtree":
                 return (yield from self._tree(field))
             case type_name:
-                value: Any = yield from element_named(type_name, size).decode(None)
-                return value.hex() if isinstance(value, bytes) else value  # type: ignore[no-any-return]
+                element: Element[int | bytes | None] = element_named(type_name, size)
+                value = yield from element.decode(self._reader, None)
+                return value.hex() if isinstance(value, bytes) else value
 
     def _struct(self, description: Object) -> Parsing[Fields]:
         """The fields; the subsections are among them, under their names."""
@@ -149,10 +152,6 @@ class _Decoder:
         for one in (yield from self._subsections(description)):
             result[one["name"]] = _flat(one)
         return result
-
-    def _flat(subsection: DecodedSubsection) -> Fields:
-        nested = {one["name"]: _flat(one) for one in subsection["subsections"]}
-        return subsection["fields"] | nested
 
     def _queue(self, field: Object) -> Parsing[list[DecodedValue]]:
         result: list[DecodedValue] = []
@@ -177,7 +176,7 @@ class _Decoder:
         for _ in range(count):
             yield from self._marker(1)
             if total == count:
-                key: DecodedValue = yield from UINT64.decode(reader)
+                key: DecodedValue = yield from UINT64.decode(self._reader)
             else:
                 key = yield from self._struct(next(descriptions))
             value = yield from self._struct(next(descriptions))
@@ -198,3 +197,8 @@ def _descriptions(field: Object) -> list[Object]:
     """The descriptions of a list's elements: their keys repeat in the object of the list."""
     starts = [place for place, (key, _) in enumerate(field) if key == "vmsd_name"]
     return [Object(field[start:end]) for start, end in pairwise([*starts, len(field)])]
+
+
+def _flat(subsection: DecodedSubsection) -> Fields:
+    nested = {one["name"]: _flat(one) for one in subsection["subsections"]}
+    return subsection["fields"] | nested

@@ -33,16 +33,16 @@ COMMAND_BYTES: Final = 65_535
 PACKAGE_BYTES: Final = 16 * MIB
 """Bytes inside one PACKAGED command; the most that QEMU accepts."""
 
-DESCRIPTION_BYTES: Final = 16 * MIB
+DESCRIPTION_BYTES: Final = 2 * MIB
 """VMDESCRIPTION text; a q35 machine with many devices has about 100 KiB."""
 
 DESCRIPTION_DEPTH: Final = 64
 """Nesting of the VMDESCRIPTION's objects and lists; QEMU's own is below 20."""
 
-DESCRIPTION_VALUES: Final = 1 << 20
+DESCRIPTION_VALUES: Final = 1 << 18
 """Values in the VMDESCRIPTION; QEMU's own have one in about 12 bytes of text."""
 
-DEVICE_BYTES: Final = 64 * MIB
+DEVICE_BYTES: Final = 16 * MIB
 """All device sections of a stream that only its description can delimit, kept until it arrives."""
 
 RAM_BYTES: Final = 16 * TIB

@@ -1,0 +1,1 @@
+"""Transship's declarative device state."""
