@@ -97,7 +97,7 @@ def test_brackets_within_strings_do_not_count_as_nesting() -> None:
 
 
 def test_text_with_too_many_values_is_refused_before_it_is_built() -> None:
-    with pytest.raises(StreamError, match="more than 1048576 values"):
+    with pytest.raises(StreamError, match=f"more than {limits.DESCRIPTION_VALUES} values"):
         parse_json("[" + "[]," * limits.DESCRIPTION_VALUES + "0]")
 
 
@@ -105,11 +105,11 @@ def test_text_with_too_many_values_is_refused_before_it_is_built() -> None:
 def test_hostile_text_is_refused_in_linear_time(unit: str) -> None:
     """Were it quadratic, this many would take hours."""
     with pytest.raises(StreamError):
-        parse_json('"' + unit * 4_000_001)
+        parse_json('"' + unit * 500_001)
 
 
 def test_text_beyond_the_limit_of_bytes_is_refused() -> None:
-    with pytest.raises(StreamError, match="more than 16777216 bytes"):
+    with pytest.raises(StreamError, match=f"more than {limits.DESCRIPTION_BYTES} bytes"):
         parse_json(b" " * (limits.DESCRIPTION_BYTES + 1))
 
 
