@@ -9,7 +9,14 @@ from transship import units
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("4096", 4096), ("64MiB", 64 << 20), ("64M", 64 << 20), ("64MB", 64_000_000), ("1.5k", 1536), ("0", 0)],
+    [
+        ("4096", 4096),
+        ("64MiB", 64 << 20),
+        ("64M", 64 << 20),
+        ("64MB", 64_000_000),
+        ("1.5k", 1536),
+        ("0", 0),
+    ],
 )
 def test_size_is_read_as_people_write_it(text: str, size: int) -> None:
     assert units.parse_size(text) == size
@@ -28,7 +35,9 @@ def test_rate_is_read_as_people_write_it(text: str, rate: int) -> None:
     assert units.parse_rate(text) == rate
 
 
-@pytest.mark.parametrize(("text", "time_s"), [("300ms", 0.3), ("2s", 2), ("1.5", 1.5), ("1min", 60)])
+@pytest.mark.parametrize(
+    ("text", "time_s"), [("300ms", 0.3), ("2s", 2), ("1.5", 1.5), ("1min", 60)]
+)
 def test_time_is_read_as_people_write_it(text: str, time_s: float) -> None:
     assert units.parse_time(text) == pytest.approx(time_s)
 
@@ -39,12 +48,15 @@ def test_time_that_is_none_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 B"), (1536, "1.50 KiB"), (1 << 30, "1.00 GiB"), (300 << 20, "300 MiB")]
+    ("size", "text"),
+    [(0, "0 B"), (1536, "1.50 KiB"), (1 << 30, "1.00 GiB"), (300 << 20, "300 MiB")],
 )
 def test_size_is_written_with_three_digits(size: int, text: str) -> None:
     assert units.format_size(size) == text
 
 
-@pytest.mark.parametrize(("time_s", "text"), [(2e-5, "20 µs"), (0.0351, "35.1 ms"), (2.414, "2.41 s")])
+@pytest.mark.parametrize(
+    ("time_s", "text"), [(2e-5, "20 µs"), (0.0351, "35.1 ms"), (2.414, "2.41 s")]
+)
 def test_time_is_written_with_the_unit_that_suits_it(time_s: float, text: str) -> None:
     assert units.format_time(time_s) == text

@@ -6,18 +6,22 @@ the engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from transship.abc.guest import Guest
-from transship.abc.section import SectionSet
 from transship.abc.transport import Address, Options
 from transship.engine.globalstate import GlobalState
 from transship.engine.incoming import Incoming
 from transship.engine.migration import Migration
 from transship.engine.parameters import QEMU_10_0, Parameters
-from transship.engine.status import MigrationStatus
 from transship.plugin.discovery import find_transport, section_factories
 from transship.plugin.registry import SectionRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from transship.abc.guest import Guest
+    from transship.abc.section import SectionSet
+    from transship.engine.status import MigrationStatus
 
 _NO_OPTIONS: Mapping[str, str | int | bool] = {}
 

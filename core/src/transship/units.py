@@ -29,7 +29,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_rate(text: str) -> int:
-    """Read a rate in bytes per second: ``1GiB/s``, ``100MB/s``, ``0`` or ``unlimited`` for no limit.
+    """Read a rate in bytes per second: ``1GiB/s``, ``100MB/s``; ``0`` or ``unlimited`` is 0.
 
     Raises:
         ValueError: It is none.

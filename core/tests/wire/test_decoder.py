@@ -6,8 +6,7 @@ import io
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from transship.errors import StreamError
 from transship.wire import encoder
@@ -46,7 +45,9 @@ def feed(request: pytest.FixtureRequest) -> Callable[[bytes], Callable[[memoryvi
     return request.param  # type: ignore[no-any-return]
 
 
-def decode(data: bytes, feed: Callable[[bytes], Callable[[memoryview], int]] = whole) -> list[Event]:
+def decode(
+    data: bytes, feed: Callable[[bytes], Callable[[memoryview], int]] = whole
+) -> list[Event]:
     """All events of a stream whose section bodies are empty."""
     reader = StreamReader()
     decoder = StreamDecoder(reader)

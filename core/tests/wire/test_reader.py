@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from transship.errors import StreamError
 from transship.wire.reader import Parsing, StreamReader, drive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @given(st.binary(min_size=1, max_size=400), st.lists(st.integers(1, 60)), st.integers(60, 100))
@@ -59,13 +62,14 @@ def test_take_large_grows_only_as_bytes_arrive() -> None:
 
 
 def test_bounded_stops_every_kind_of_read() -> None:
-    for read in (
+    reads: list[Callable[[StreamReader], Parsing[object]]] = [
         lambda reader: reader.take(5),
         lambda reader: reader.take_large(5),
         lambda reader: reader.fill(memoryview(bytearray(5))),
         lambda reader: reader.ensure(5),
         lambda reader: reader.drop(5),
-    ):
+    ]
+    for read in reads:
         reader = StreamReader()
         with reader.bounded(4), pytest.raises(StreamError, match="beyond the package"):
             drive(read(reader), reader, io.BytesIO(bytes(10)).readinto)

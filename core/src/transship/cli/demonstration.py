@@ -7,16 +7,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from transship import assembly
 from transship.abc import Address
-from transship.cli.console import Console
 from transship.cli.exits import ExitCode
 from transship.cli.session import carry_out, outcome
 from transship.engine.parameters import Parameters
@@ -24,6 +22,11 @@ from transship.errors import BlockedError, ConnectError, LocalError
 from transship.guests.spec import parse_guest
 from transship.plugin.discovery import find_transport
 from transship.units import format_rate, format_size, format_time
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from transship.cli.console import Console
 
 _BEFORE_S: Final = 0.5
 _AFTER_S: Final = 0.5
@@ -169,4 +172,3 @@ async def _second_process(plan: Demonstration, address: str) -> AsyncIterator[_S
         with trio.CancelScope(shield=True):
             process.kill()
             await process.wait()
-

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from transship import assembly
-from transship.abc.guest import Guest
-from transship.cli.console import Console
 from transship.cli.exits import ExitCode, exit_code
 from transship.cli.session import carry_out, outcome, summary
-from transship.engine.attempt import Attempt
-from transship.engine.parameters import Parameters
 from transship.errors import HandoverError, MigrationError
+
+if TYPE_CHECKING:
+    from transship.abc.guest import Guest
+    from transship.cli.console import Console
+    from transship.engine.attempt import Attempt
+    from transship.engine.parameters import Parameters
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -12,7 +12,13 @@ from transship import units
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _Unit(click.ParamType):
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[float]
+else:
+    _ParamType = click.ParamType  # generic only for type checkers, and only in newer releases
+
+
+class _Unit(_ParamType):
     """A value with a unit."""
 
     def __init__(self, name: str, parse: Callable[[str], float]) -> None:

@@ -1,18 +1,20 @@
-"""Runs one migration for a verb: progress while it lasts, signals cancel it, the outcome is data."""
+"""Runs one migration for a verb: shows progress, lets signals cancel it, gives its outcome."""
 
 from __future__ import annotations
 
 import dataclasses
 import signal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
-from transship.cli.console import Console
 from transship.cli.exits import exit_code
-from transship.engine.attempt import Attempt
 from transship.errors import MigrationError
 from transship.units import format_rate, format_size, format_time
+
+if TYPE_CHECKING:
+    from transship.cli.console import Console
+    from transship.engine.attempt import Attempt
 
 
 async def carry_out(attempt: Attempt, console: Console) -> MigrationError | None:

@@ -8,6 +8,7 @@ of :meth:`StreamDecoder.next_event`, which then insists on the footer.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from transship.wire.constants import (
     COMMAND_LENGTHS,
@@ -36,7 +37,9 @@ from transship.wire.limits import (
     PACKAGE_BYTES,
     SECTIONS,
 )
-from transship.wire.reader import Parsing, StreamReader
+
+if TYPE_CHECKING:
+    from transship.wire.reader import Parsing, StreamReader
 
 _CONFIGURATION_PREFIX = b"configuration"
 
@@ -58,7 +61,7 @@ class StreamDecoder:
         self._sections: dict[int, SectionHeader] = outer._sections if outer else {}
         self._open: SectionHeader | None = None
         self.place = Place.PACKAGE if outer else Place.BEGINNING
-        self.page_size = outer.page_size if outer else TARGET_PAGE_SIZE
+        self.page_size: int = outer.page_size if outer else TARGET_PAGE_SIZE
 
     def next_event(self) -> Parsing[Event | None]:
         """Read the next event; None at the end of a stream that has ended properly.

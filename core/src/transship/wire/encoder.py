@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from transship.wire.constants import (
     MAGIC,
     TARGET_PAGE_SIZE,
@@ -9,8 +11,10 @@ from transship.wire.constants import (
     CommandType,
     RecordType,
 )
-from transship.wire.events import Configuration, SectionHeader
 from transship.wire.limits import IDSTR_BYTES, PACKAGE_BYTES
+
+if TYPE_CHECKING:
+    from transship.wire.events import Configuration, SectionHeader
 
 
 def be16(value: int) -> bytes:

@@ -13,7 +13,7 @@ MIB: Final = 1024 * KIB
 TIB: Final = 1024 * 1024 * MIB
 
 READER_BYTES: Final = 2 * MIB
-"""Window of undecoded bytes. Holds several hundred page records, so that they are taken in runs."""
+"""Window of undecoded bytes. Holds several hundred page records, which are taken in runs."""
 
 IDSTR_BYTES: Final = 255
 """Names travel as counted strings: one length byte."""
@@ -22,7 +22,7 @@ MACHINE_NAME_BYTES: Final = 256
 """Machine type in the configuration section; QEMU's longest is below 64."""
 
 CAPABILITIES: Final = 64
-"""Names in ``configuration/capabilities``; QEMU 10.0 knows 22 capabilities and lists two of them."""
+"""Names in ``configuration/capabilities``; QEMU 10.0 knows 22 and lists two of them."""
 
 SECTIONS: Final = 65_536
 """Sections that one stream may open; a large machine has a few hundred."""

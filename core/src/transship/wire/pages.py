@@ -19,9 +19,7 @@ KINDS: Final = (
 )
 """Exactly one of these is set in a word; CONTINUE may come with those that carry a page."""
 
-CARRIES_PAGE: Final = (
-    PageFlag.ZERO | PageFlag.PAGE | PageFlag.XBZRLE | PageFlag.COMPRESS_PAGE
-)
+CARRIES_PAGE: Final = PageFlag.ZERO | PageFlag.PAGE | PageFlag.XBZRLE | PageFlag.COMPRESS_PAGE
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from transship.wire.constants import ReturnType
 from transship.wire.encoder import be16, be32
 from transship.wire.limits import RETURN_MESSAGE_BYTES
-from transship.wire.reader import Parsing, StreamReader
+
+if TYPE_CHECKING:
+    from transship.wire.reader import Parsing, StreamReader
 
 _LENGTHS: Final[dict[ReturnType, tuple[int, int]]] = {
     ReturnType.SHUT: (4, 4),
