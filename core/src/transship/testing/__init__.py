@@ -1,0 +1,38 @@
+"""The public test kit: checks for authors of transports, and channels for tests of what uses them.
+
+Nothing here needs a test framework; :mod:`transship.testing.pytest_plugin`, imported on its own,
+has the checks as classes for pytest.
+"""
+
+from __future__ import annotations
+
+from transship.testing.channel_checks import CHANNEL_CHECKS, check_transport
+from transship.testing.checking import MakePair
+from transship.testing.faults import (
+    ChannelWrapper,
+    CloseAfter,
+    ShortReads,
+    ShortWrites,
+    StallAfter,
+    one_byte_at_a_time,
+)
+from transship.testing.listener_checks import LISTENER_CHECKS, Connect, Listen, check_listener
+from transship.testing.memory import MemoryChannel, memory_channel_pair
+
+__all__ = [
+    "CHANNEL_CHECKS",
+    "LISTENER_CHECKS",
+    "ChannelWrapper",
+    "CloseAfter",
+    "Connect",
+    "Listen",
+    "MakePair",
+    "MemoryChannel",
+    "ShortReads",
+    "ShortWrites",
+    "StallAfter",
+    "check_listener",
+    "check_transport",
+    "memory_channel_pair",
+    "one_byte_at_a_time",
+]

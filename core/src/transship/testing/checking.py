@@ -1,0 +1,146 @@
+"""What the checks of the conformance kit are made of. Knows no test framework."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Final
+
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from transship.abc.channel import Channel
+from transship.errors import ChannelError
+
+PATIENCE_S: Final = 10.0
+"""How long a check waits for what should happen at once, on a loaded machine."""
+
+PROMPTLY_S: Final = 1.0
+"""How long cancelling or closing may take: the promise made to operators."""
+
+UNREAD_BYTES: Final = 64 * 1024 * 1024
+"""More than any channel may buffer. Kernels give a loopback TCP connection up to about 10 MiB."""
+
+MakePair = Callable[[], AbstractAsyncContextManager[tuple[Channel, Channel]]]
+"""Makes a connected source and destination, and closes both when left."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Fail the check, also where Python runs without assertions."""
+    if not condition:
+        raise AssertionError(message)
+
+
+@contextmanager
+def raises(kind: type[BaseException], when: str) -> Iterator[None]:
+    """Fail the check unless the body raises ``kind``."""
+    try:
+        yield
+    except kind:
+        return
+    raise AssertionError(f"{kind.__name__} expected {when}; nothing was raised")
+
+
+@contextmanager
+def within(seconds: float, what: str) -> Iterator[None]:
+    """Fail the check, rather than hang, if the body takes longer."""
+    with trio.move_on_after(seconds) as scope:
+        yield
+    require(not scope.cancelled_caught, f"{what} took longer than {seconds:g} s")
+
+
+async def settle(cushion_s: float = 0.01) -> None:
+    """Wait until every task waits for something; not for long, since a channel may poll."""
+    with trio.move_on_after(1):
+        await wait_all_tasks_blocked(cushion_s)
+
+
+class Attempt:
+    """A call that runs in the background, and how it ended."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.error: ChannelError | None = None
+        self.scope = trio.CancelScope()
+        self._ended = trio.Event()
+
+    async def run(self, call: Callable[[], Awaitable[object]]) -> None:
+        """Make the call; a channel's error is kept, any other is the check's."""
+        try:
+            with self.scope:
+                await call()
+        except ChannelError as error:
+            self.error = error
+        finally:
+            self._ended.set()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it returned, failed, or was cancelled."""
+        return self._ended.is_set()
+
+    async def wait(self, seconds: float = PATIENCE_S) -> None:
+        """Wait for the end.
+
+        Raises:
+            AssertionError: It does not come.
+        """
+        with within(seconds, self.what):
+            await self._ended.wait()
+
+
+@asynccontextmanager
+async def blocked(what: str, call: Callable[[], Awaitable[object]]) -> AsyncIterator[Attempt]:
+    """Make a call that must block, in the background, while the body runs; cancelled after it."""
+    async with trio.open_nursery() as nursery:
+        attempt = Attempt(what)
+        nursery.start_soon(attempt.run, call)
+        await settle(0.05)
+        require(not attempt.has_ended, f"{what} did not block, and should have")
+        yield attempt
+        nursery.cancel_scope.cancel()
+
+
+def blocked_send(channel: Channel) -> AbstractAsyncContextManager[Attempt]:
+    """A send that blocks since nobody receives."""
+    unread = bytes(UNREAD_BYTES)
+    return blocked(
+        f"sending {UNREAD_BYTES} bytes that nobody receives",
+        lambda: channel.send_segments((unread,)),
+    )
+
+
+def blocked_receive(channel: Channel) -> AbstractAsyncContextManager[Attempt]:
+    """A receive that blocks since nobody sends."""
+    return blocked(
+        "receiving what nobody sends",
+        lambda: channel.receive_some_into(memoryview(bytearray(1))),
+    )
+
+
+async def receive_exactly(channel: Channel, count: int) -> bytes:
+    """Receive so many bytes."""
+    data = bytearray(count)
+    with memoryview(data) as view:
+        await channel.receive_into(view)
+    return bytes(data)
+
+
+async def receive_to_end(channel: Channel, step_bytes: int = 65_536) -> bytes:
+    """Receive until the peer has ended its direction."""
+    data = bytearray()
+    step = bytearray(step_bytes)
+    with memoryview(step) as view:
+        while count := await channel.receive_some_into(view):
+            data += step[:count]
+    return bytes(data)
+
+
+def is_resizable(memory: bytearray) -> bool:
+    """Whether nobody holds a view of it."""
+    try:
+        memory.append(0)
+    except BufferError:
+        return False
+    del memory[-1:]
+    return True

@@ -1,0 +1,12 @@
+"""Building blocks for authors of transports and sections.
+
+A plugin may import from here; nothing here knows of URIs, hooks or migrations.
+"""
+
+from __future__ import annotations
+
+from transship.toolkit.conflict import ConflictDetector
+from transship.toolkit.socket_channel import SocketChannel
+from transship.toolkit.socket_listener import SocketListener
+
+__all__ = ["ConflictDetector", "SocketChannel", "SocketListener"]
