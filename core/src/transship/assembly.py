@@ -30,9 +30,16 @@ def sections_for(guest: Guest) -> SectionSet:
     """The sections of one migration of one guest: of all plugins, of the guest, the run state's.
 
     Raises:
-        PluginError: Two sections have the same name, or one breaks a rule of the hooks.
+        PluginError: No plugin carries a part of the guest; two sections have the same name; one
+            breaks a rule of the hooks.
     """
-    sections = [*section_factories().create_sections(guest), *guest.sections()]
+    factories = section_factories()
+    sections = [*factories.create_sections(guest), *guest.sections()]
+    carried = {(section.idstr, section.instance_id) for section in sections}
+    if (guest.accepts_any or guest.ram_blocks()) and ("ram", 0) not in carried:
+        raise factories.missing("ram")
+    if any((device.idstr, device.instance_id) not in carried for device in guest.devices()):
+        raise factories.missing("devstate")
     if all(section.idstr != GlobalState.idstr for section in sections) and not guest.accepts_any:
         sections.append(GlobalState())
     return SectionRegistry(sections)

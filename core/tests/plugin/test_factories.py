@@ -74,13 +74,13 @@ def test_missing_section_that_is_known_names_the_distribution_to_install(
 ) -> None:
     monkeypatch.setattr("transship.plugin.hints.SECTIONS", {"ghost": "transship-ghost"})
     error = section_factories().missing("ghost")
-    assert str(error) == "section 'ghost': no plugin carries this section: install transship-ghost"
+    assert str(error) == "no plugin carries 'ghost': install transship-ghost"
 
 
 def test_missing_section_nobody_knows_names_no_distribution(site: FakeDistributions) -> None:
     error = section_factories().missing("0000:00:07.0/flux-capacitor")
     assert error.distribution is None
-    assert error.section == "0000:00:07.0/flux-capacitor"
+    assert "0000:00:07.0/flux-capacitor" in str(error)
 
 
 @pytest.mark.parametrize(

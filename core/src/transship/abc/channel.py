@@ -74,7 +74,8 @@ class Channel(ABC):
         """
         done = 0
         while done < len(target):
-            count = await self.receive_some_into(target[done:])
+            with target[done:] as rest:
+                count = await self.receive_some_into(rest)
             if count == 0:
                 raise PeerClosedError(
                     f"{self.peer} closed the channel",

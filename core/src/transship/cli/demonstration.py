@@ -16,7 +16,7 @@ import trio
 from transship import assembly
 from transship.abc import Address
 from transship.cli.exits import ExitCode
-from transship.cli.session import carry_out, outcome
+from transship.cli.session import carry_out, conclude, outcome
 from transship.engine.parameters import Parameters
 from transship.errors import BlockedError, ConnectError, LocalError
 from transship.guests.spec import parse_guest
@@ -72,12 +72,12 @@ async def demonstrate(plan: Demonstration, console: Console) -> int:
     with tempfile.TemporaryDirectory(prefix="transship-") as folder:
         address = plan.address(folder)
         find_transport(Address.parse(address).scheme)
+        guest = parse_guest(
+            f"synthetic:ram={plan.ram_bytes},dirty-rate={plan.dirty_rate_bytes_per_s},"
+            f"working-set={plan.ram_bytes // _WORKING_SHARE},zero={_ZERO_FRACTION}"
+        )
         async with _second_process(plan, address) as second:
             listening = await second.listening()
-            guest = parse_guest(
-                f"synthetic:ram={plan.ram_bytes},dirty-rate={plan.dirty_rate_bytes_per_s},"
-                f"working-set={plan.ram_bytes // _WORKING_SHARE},zero={_ZERO_FRACTION}"
-            )
             console.note(
                 f"moving {format_size(plan.ram_bytes)} of guest that writes "
                 f"{format_rate(plan.dirty_rate_bytes_per_s)} to {listening}"
@@ -89,14 +89,14 @@ async def demonstrate(plan: Demonstration, console: Console) -> int:
             )
             error = await carry_out(migration, console)
             if error is not None:
-                raise error
+                await guest.pause()
+                return conclude(console, migration, error)
             await trio.sleep(_AFTER_S)
             verdict = await second.stop()
-    facts = {**outcome(migration, None), "guest": verdict}
-    is_whole = verdict.get("consistent") is True
-    facts["exit_code"] = int(ExitCode.DONE if is_whole else ExitCode.FAILED)
+    code = ExitCode.DONE if verdict["consistent"] else ExitCode.FAILED
+    facts = {**outcome(migration, None), "exit_code": int(code), "guest": verdict}
     console.result(facts, _summary(facts))
-    return int(facts["exit_code"])
+    return code
 
 
 def _summary(facts: dict[str, Any]) -> str:

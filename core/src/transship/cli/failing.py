@@ -1,4 +1,7 @@
-"""A migration error becomes a message and an exit code, once, at the edge of every verb."""
+"""A migration error becomes a message and an exit code, once, at the edge of every verb.
+
+How a migration ended a verb returns. What it *raises* kept the migration from beginning.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
 
 from transship.cli.console import Console
-from transship.cli.exits import exit_code
+from transship.cli.exits import ExitCode, exit_code
 from transship.errors import MigrationError
 
 if TYPE_CHECKING:
@@ -17,7 +20,7 @@ P = ParamSpec("P")
 
 
 def reports_errors(verb: Callable[P, int]) -> Callable[P, NoReturn]:
-    """Let a verb return its exit code, and report the migration error that it raises."""
+    """Let a verb return its exit code, and report the error because of which it did not begin."""
 
     @wraps(verb)
     def reporting(*arguments: P.args, **options: P.kwargs) -> NoReturn:
@@ -33,7 +36,9 @@ def reports_errors(verb: Callable[P, int]) -> Callable[P, NoReturn]:
 def report(error: MigrationError, *, as_json: bool) -> int:
     """Print an error; returns its exit code."""
     code = int(exit_code(error))
-    facts: dict[str, Any] = {"status": "failed", "exit_code": code, "error": error.facts()}
+    if code == ExitCode.FAILED:
+        code = int(ExitCode.REFUSED)
+    facts: dict[str, Any] = {"status": "refused", "exit_code": code, "error": error.facts()}
     console = Console(as_json=as_json)
     if as_json:
         console.result(facts, "")

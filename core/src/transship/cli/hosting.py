@@ -14,7 +14,7 @@ import trio
 
 from transship import assembly
 from transship.cli.exits import ExitCode, exit_code
-from transship.cli.session import carry_out, outcome, summary
+from transship.cli.session import carry_out, conclude
 from transship.errors import HandoverError, MigrationError
 
 if TYPE_CHECKING:
@@ -81,8 +81,7 @@ async def _leave(guest: Guest, uri: str, plan: Plan, console: Console) -> Migrat
 
 async def _attempt(event: str, attempt: Attempt, console: Console) -> MigrationError | None:
     error = await carry_out(attempt, console)
-    facts = {"event": event if error is None else "failed", **outcome(attempt, error)}
-    console.result(facts, summary(attempt, error))
+    conclude(console, attempt, error, facts={"event": "failed" if error else event})
     return error
 
 

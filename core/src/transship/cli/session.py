@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from transship.cli.exits import exit_code
+from transship.cli.exits import ExitCode, exit_code
 from transship.errors import MigrationError
 from transship.units import format_rate, format_size, format_time
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from transship.cli.console import Console
     from transship.engine.attempt import Attempt
 
@@ -46,6 +48,30 @@ def outcome(attempt: Attempt, error: MigrationError | None) -> dict[str, Any]:
         "error": error.facts() if error else None,
         "statistics": dataclasses.asdict(attempt.statistics),
     }
+
+
+def conclude(
+    console: Console,
+    attempt: Attempt,
+    error: MigrationError | None,
+    *,
+    facts: Mapping[str, Any] | None = None,
+    text: str = "",
+) -> ExitCode:
+    """Print how an attempt ended; a failure is said on standard error as well.
+
+    Args:
+        console: Where to.
+        attempt: What ended.
+        error: Why it failed; None if it completed.
+        facts: What the verb adds for programs.
+        text: What the verb adds for people, if it completed.
+    """
+    described = summary(attempt, error) + (f"\n{text}" if text and not error else "")
+    console.result({**(facts or {}), **outcome(attempt, error)}, described)
+    if error is not None and console.as_json:
+        console.note(f"transship: {error}")
+    return exit_code(error)
 
 
 def summary(attempt: Attempt, error: MigrationError | None) -> str:

@@ -66,7 +66,8 @@ class StreamReceiver:
     async def _fill(self, target: memoryview) -> None:
         done = 0
         while done < len(target):
-            count = await self._receive(target[done:])
+            with target[done:] as rest:
+                count = await self._receive(rest)
             if not count:
                 raise self.reader.error(
                     "the stream ends early",

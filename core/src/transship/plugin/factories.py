@@ -58,16 +58,15 @@ class SectionFactories:
             sections += self._call(report, plugin, guest)
         return sorted(sections, key=lambda section: not section.is_live)
 
-    def missing(self, idstr: str) -> PluginError:
-        """Why no plugin carries a section: the one that would is broken, or not installed."""
+    def missing(self, name: str) -> PluginError:
+        """Why no plugin of that name makes sections: it is broken, or not installed."""
         for report in self.failures:
-            if report.name == idstr:
+            if report.name == name:
                 return PluginError(
-                    f"no plugin carries this section: {report.reason}",
+                    f"no plugin carries {name!r}: {report.reason}",
                     distribution=report.distribution,
-                    section=idstr,
                 )
-        return hints.missing_section(idstr)
+        return hints.missing_section(name)
 
     def _call(self, report: PluginReport, plugin: object, guest: Guest) -> Sequence[Section]:
         """One plugin's sections: called alone, so that what goes wrong has a name."""

@@ -24,10 +24,11 @@ TRANSPORTS: Final[Mapping[str, str]] = {
 
 SECTIONS: Final[Mapping[str, str]] = {
     "block": "transship-block",
+    "devstate": "transship-devstate",
     "dirty-bitmap": "transship-block",
     "ram": "transship-ram",
 }
-"""idstr of a section to distribution."""
+"""Name of a section plugin to distribution."""
 
 
 def missing_transport(scheme: str, installed: Iterable[str]) -> PluginError:
@@ -53,10 +54,8 @@ def missing_transport(scheme: str, installed: Iterable[str]) -> PluginError:
     )
 
 
-def missing_section(idstr: str) -> PluginError:
-    """The error for a section that no installed plugin carries."""
-    distribution = SECTIONS.get(idstr)
+def missing_section(name: str) -> PluginError:
+    """The error for a part of a guest that no installed plugin carries."""
+    distribution = SECTIONS.get(name)
     remedy = f": install {distribution}" if distribution else ""
-    return PluginError(
-        f"no plugin carries this section{remedy}", distribution=distribution, section=idstr
-    )
+    return PluginError(f"no plugin carries {name!r}{remedy}", distribution=distribution)

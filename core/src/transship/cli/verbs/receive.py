@@ -10,9 +10,8 @@ import trio
 from transship import assembly
 from transship.cli import options
 from transship.cli.console import Console
-from transship.cli.exits import exit_code
 from transship.cli.failing import reports_errors
-from transship.cli.session import carry_out, outcome, summary
+from transship.cli.session import carry_out, conclude
 from transship.engine.parameters import Parameters
 from transship.guests.stored import StoredGuest
 
@@ -53,8 +52,10 @@ def receive(
         on_listening=lambda address: console.note(f"listening {address}"),
     )
     error = trio.run(carry_out, incoming, console)
-    console.result(
-        {"checkpoint": str(directory), **outcome(incoming, error)},
-        f"{summary(incoming, error)}" + ("" if error else f"\ncheckpoint in {directory}"),
+    return conclude(
+        console,
+        incoming,
+        error,
+        facts={"checkpoint": str(directory)},
+        text=f"checkpoint in {directory}",
     )
-    return exit_code(error)

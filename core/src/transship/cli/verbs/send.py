@@ -11,9 +11,8 @@ import trio
 from transship import assembly
 from transship.cli import options
 from transship.cli.console import Console
-from transship.cli.exits import exit_code
 from transship.cli.failing import reports_errors
-from transship.cli.session import carry_out, outcome, summary
+from transship.cli.session import carry_out, conclude
 from transship.engine.parameters import Parameters
 from transship.guests.stored import StoredGuest
 
@@ -53,5 +52,4 @@ def send(
             ),
         )
         error = trio.run(carry_out, migration, console)
-    console.result(outcome(migration, error), summary(migration, error))
-    return exit_code(error)
+    return conclude(console, migration, error)
