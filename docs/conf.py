@@ -1,6 +1,10 @@
 """Sphinx settings; `make docs` builds with warnings as errors."""
 
+import sys
 from importlib.metadata import version as distribution_version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "Transship"
 author = "The Transship authors"
@@ -8,19 +12,13 @@ copyright = "The Transship authors"
 release = distribution_version("transship")
 version = ".".join(release.split(".")[:2])
 
-extensions = [
-    "myst_parser",
-    "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
-]
-myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
+extensions = ["myst_parser", "code_reference"]
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
-autodoc_member_order = "bysource"
-autodoc_typehints = "description"
-napoleon_google_docstring = True
-napoleon_numpy_docstring = False
 
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_ext", "examples"]
+
+smartquotes = False  # an option begins with two dashes, also in a sentence
 
 html_theme = "furo"
 html_title = "Transship"

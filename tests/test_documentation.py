@@ -1,0 +1,500 @@
+"""What is in the code is in the documentation, and what the documentation says is so.
+
+The pages are read as Sphinx reads them, with the parts that are made from the code filled in.
+Sphinx itself is not needed.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import pytest
+import trio
+from qemu_peer.find import NO_QEMU, QemuBinary, qemu_binaries
+
+from transship import errors
+from transship.abc.transport import Address
+from transship.cli.exits import ExitCode
+from transship.cli.main import main
+from transship.engine.status import MigrationStatus
+from transship.errors import MigrationError, PluginError
+from transship.guests.spec import parse_guest
+from transship.plugin import discovery, hookspecs, selection, tracing
+from transship.wire import limits
+from transship.wire.grammar import GRAMMAR, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+EXAMPLES = DOCS / "examples"
+VERB_MODULES = Path(main.get_command.__code__.co_filename).parent / "verbs"
+PAGES = sorted(
+    [
+        *(page for page in DOCS.rglob("*.md") if "_build" not in page.parts),
+        *ROOT.glob("*.md"),
+        *ROOT.glob("plugins/*/README.md"),
+        ROOT / "newsfragments" / "README.md",
+    ]
+)
+PATIENCE_S = 60.0
+
+
+def _load_extension() -> Any:
+    folder = DOCS / "_ext" / "code_reference"
+    found = importlib.util.spec_from_file_location(
+        "code_reference", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    sys.modules["code_reference"] = module
+    found.loader.exec_module(module)
+    return module
+
+
+reference = _load_extension()
+
+
+def page(name: str) -> str:
+    """A page as Sphinx gets to see it."""
+    text: str = reference.fill((DOCS / name).read_text(encoding="utf-8"))
+    return text
+
+
+def section_of(text: str, title: str) -> str:
+    """What is below a heading, up to the next one of the same level."""
+    found = re.search(rf"^(#+) {re.escape(title)}$(.*?)(?=^\1 |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"there is no heading {title!r}"
+    return found[2]
+
+
+# --- the reference is complete --------------------------------------------------------------------
+
+
+def verbs() -> dict[str, click.Command]:
+    names = sorted(module.stem for module in VERB_MODULES.glob("*.py") if module.stem != "__init__")
+    found = {}
+    for name in names:
+        command = main.get_command(click.Context(main), name)
+        assert command is not None, f"{name} is a module of verbs, and no verb"
+        found[name] = command
+    return found
+
+
+@pytest.mark.parametrize("name", list(verbs()))
+def test_verb_is_documented_with_each_option_and_examples(name: str) -> None:
+    command = verbs()[name]
+    documented = section_of(page("reference/cli.md"), name)
+    assert command.help, f"{name} has no help"
+    assert command.help.split("\n")[0] in documented
+    assert f"$ transship {name}" in documented
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{parameter.name} has no help"
+            for option in parameter.opts:
+                assert f"`{option}" in documented or f", {option}" in documented
+        else:
+            assert parameter.human_readable_name in documented
+
+
+def test_help_lists_each_verb() -> None:
+    assert sorted(main.list_commands(click.Context(main))) == list(verbs())
+
+
+@pytest.mark.parametrize("variable", [selection.VARIABLE, tracing.VARIABLE])
+def test_environment_variable_is_documented(variable: str) -> None:
+    assert f"`{variable}`" in section_of(page("reference/cli.md"), "Environment")
+
+
+HOOKS = [
+    hook
+    for family in vars(hookspecs).values()
+    if inspect.isclass(family) and family.__module__ == hookspecs.__name__
+    for name, hook in vars(family).items()
+    if inspect.isfunction(hook) and not name.startswith("_")
+]
+
+
+@pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.__name__)
+def test_hook_is_documented_with_its_signature(hook: Any) -> None:
+    documented = section_of(page("reference/hooks.md"), hook.__name__)
+    assert hook.__doc__, f"{hook.__name__} has no docstring"
+    assert hook.__doc__.split("\n")[0] in documented
+    names = [name for name in inspect.signature(hook).parameters if name != "self"]
+    written = ast.unparse(ast.parse(re.search(r"^def .*$", documented, re.MULTILINE)[0]))  # type: ignore[index]
+    arguments = re.search(r"\((.*)\)", written)
+    assert arguments is not None
+    assert [one.split(":")[0].strip() for one in arguments[1].split(",") if one] == names
+    explained = {entry for entry, _ in reference.docstrings.section(hook, "Args")}
+    assert explained == set(names)
+
+
+ERRORS = [
+    error
+    for error in vars(errors).values()
+    if inspect.isclass(error) and issubclass(error, MigrationError)
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
+def test_error_is_documented_and_drawn(error: type[MigrationError]) -> None:
+    documented = page("reference/errors.md")
+    assert error.__doc__, f"{error.__name__} has no docstring"
+    assert f"| `{error.__name__}` | {reference.docstrings.first_sentence(error)}" in documented
+    assert re.search(rf"(─ |^){error.__name__}$", documented, re.MULTILINE)
+    assert re.search(rf"(─ |^ *){error.__name__}\b", errors.__doc__ or "", re.MULTILINE)
+
+
+def test_errors_outside_the_tree_do_not_exist() -> None:
+    def below(kind: type[MigrationError]) -> set[type[MigrationError]]:
+        return {kind}.union(*(below(child) for child in kind.__subclasses__()))
+
+    strangers = below(MigrationError) - set(ERRORS)
+    assert not {kind for kind in strangers if kind.__module__.startswith("transship")}
+
+
+@pytest.mark.parametrize("code", list(ExitCode), ids=lambda code: code.name)
+def test_exit_code_is_documented(code: ExitCode) -> None:
+    row = rf"^\| {int(code)} \| `{code.name}` \| \S.* \|$"
+    for name in ("reference/errors.md", "reference/cli.md"):
+        assert re.search(row, page(name), re.MULTILINE), f"{code.name} in {name}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, value in vars(limits).items()
+        if name.isupper() and isinstance(value, int) and name not in reference.limits.UNITS
+    ],
+)
+def test_limit_is_documented_with_its_value_and_reason(name: str) -> None:
+    row = rf"^\| `{name}` \| [\d ]+\S* ?\S* \| \S.* \|$"
+    assert re.search(row, page("reference/stream-limits.md"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("status", list(MigrationStatus), ids=lambda status: status.value)
+def test_status_is_explained_and_in_the_table(status: MigrationStatus) -> None:
+    documented = page("reference/statuses.md")
+    assert re.search(rf"^`{status.value}`\n: \S", documented, re.MULTILINE)
+    assert f"\n| `{status.value}` |" in documented
+
+
+@pytest.mark.parametrize("place", list(Place), ids=lambda place: place.name)
+def test_place_in_a_stream_is_documented_with_all_that_may_follow(place: Place) -> None:
+    documented = page("reference/grammar.md")
+    for event, after in GRAMMAR[place].items():
+        assert f"| {place.value} | `{event.__name__}` | {after.value} |" in documented
+        assert re.search(rf"^\| `{event.__name__}` \| \S", documented, re.MULTILINE)
+    assert f"| {place.value} |" in documented
+
+
+@pytest.mark.parametrize(
+    "project", sorted(ROOT.glob("plugins/*/pyproject.toml")), ids=lambda path: path.parent.name
+)
+def test_distribution_is_documented_with_its_entry_points(project: Path) -> None:
+    declared = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
+    documented = page("reference/distributions.md")
+    for group, points in declared["entry-points"].items():
+        for name in points:
+            assert re.search(
+                rf"^\| `{declared['name']}` \| `\w+` \| `{group}` \| `{name}` \|",
+                documented,
+                re.MULTILINE,
+            )
+
+
+def test_function_that_declares_a_field_is_documented() -> None:
+    documented = page("reference/device-state.md")
+    for name, maker in reference.fields.makers().items():
+        assert maker.__doc__, f"{name} has no docstring"
+        assert f"| `{name}(" in documented
+    for name in reference.fields.scalars():
+        assert f"`{name}`" in documented
+
+
+def test_marker_that_nothing_fills_is_an_error() -> None:
+    with pytest.raises(KeyError, match="no such thing"):
+        reference.fill("<!-- from the code: no such thing -->")
+
+
+# --- links ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", _without_code(_filled(path))):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        linked = (path.parent / file).resolve() if file else path
+        assert linked.exists(), f"{path.relative_to(ROOT)} links to {target}"
+        if anchor:
+            assert anchor in _anchors(_filled(linked)), f"{target} has no such heading"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_included_files_exist(path: Path) -> None:
+    for file in re.findall(r"^```\{literalinclude\} (\S+)$", path.read_text(), re.MULTILINE):
+        assert (path.parent / file).is_file()
+
+
+def _filled(path: Path) -> str:
+    text: str = reference.fill(path.read_text(encoding="utf-8"))
+    return text
+
+
+def _without_code(text: str) -> str:
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"`[^`\n]*`", "", text)
+
+
+def _anchors(text: str) -> set[str]:
+    titles = re.findall(r"^#{1,3} (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def console(text: str) -> list[str]:
+    """The commands of a page's console blocks, continued lines joined."""
+    blocks = re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    joined = "".join(blocks).replace("\\\n", " ")
+    return [line.removeprefix("$ ") for line in joined.splitlines() if line.startswith("$ ")]
+
+
+def simple_commands(line: str) -> Iterator[list[str]]:
+    """The words of each command of a line, without pipes, redirections and variables before it."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words: list[str] = []
+    for word in [*lexer, ";"]:
+        if set(word) <= set("();<>|&"):
+            while words and re.match(r"\w+=", words[0]):
+                del words[0]
+            if words:
+                yield words
+            words = []
+        else:
+            words.append(word)
+
+
+DOCUMENTED_LINES = [
+    pytest.param(line, id=f"{path.relative_to(ROOT)}-{number}")
+    for path in PAGES
+    for number, line in enumerate(console(_filled(path)))
+]
+
+
+@pytest.mark.parametrize("line", DOCUMENTED_LINES)
+def test_documented_command_is_accepted_by_the_command_line(
+    line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    # Files that the reader has, and this test has not.
+    monkeypatch.setattr(click.Path, "convert", lambda self, value, param, context: value)
+    for program, *arguments in simple_commands(line):
+        if program == "transship":
+            _parse(arguments)
+        elif program == "make":
+            assert arguments[0] in _make_targets(), f"there is no `make {arguments[0]}`"
+
+
+def _parse(arguments: list[str]) -> None:
+    if "--help" in arguments or "--version" in arguments:
+        return
+    verb, *rest = arguments
+    assert verb in verbs(), f"there is no verb {verb!r}"
+    context = verbs()[verb].make_context(verb, list(rest))
+    for name in ("uri", "incoming", "migrate_to"):
+        uri = context.params.get(name)
+        if uri is not None:
+            _check_uri(uri, is_incoming=name == "incoming" or verb == "receive")
+    if "guest" in context.params and not context.params["guest"].startswith(("stored:", "mym")):
+        parse_guest(context.params["guest"], incoming=True)
+
+
+def _check_uri(uri: str, *, is_incoming: bool) -> None:
+    address = Address.parse(uri)
+    try:
+        transport = discovery.find_transport(address.scheme)
+    except PluginError:
+        assert address.scheme in ("tcp", "unix")
+        return
+    (transport.start_incoming if is_incoming else transport.start_outgoing)(address, {})
+
+
+def _make_targets() -> set[str]:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return set(re.findall(r"^([a-z]+):", text, re.MULTILINE))
+
+
+def test_readme_shows_the_two_commands() -> None:
+    assert {"make demo", "make test"} <= set(console((ROOT / "README.md").read_text()))
+
+
+# --- the tutorials are followed -------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a path that is short enough for sockets, and with the examples in it."""
+    with tempfile.TemporaryDirectory(prefix="docs-") as name:
+        for example in EXAMPLES.glob("*.py"):
+            shutil.copy(example, name)
+        yield Path(name)
+
+
+@contextmanager
+def started(line: str, folder: Path, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A command line of a page, as a process that is ended with the block."""
+    beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", line],
+        cwd=folder,
+        env={**os.environ, "PATH": beside, "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def finished(line: str, folder: Path) -> str:
+    """What a command line of a page prints."""
+    with started(line, folder) as process:
+        output, _ = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0, f"{line}: {output}"
+    return output
+
+
+def wait_for_line(path: Path, beginning: str, line: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while beginning not in path.read_text():
+        assert time.monotonic() < deadline, f"{line}: {path.read_text()}"
+        time.sleep(0.02)
+
+
+def test_first_migration_goes_as_the_tutorial_says(folder: Path) -> None:
+    pytest.importorskip("transship_unix")
+    pytest.importorskip("transship_ram")
+    pytest.importorskip("transship_devstate")
+    lines = [line for line in console(page("tutorials/first-migration.md")) if " run " in line]
+    lines = [line.replace("unix:/tmp/", f"unix:{folder}/") for line in lines]
+    assert len(lines) == 4
+    for (waiting, leaving), verdict in zip(
+        (lines[:2], lines[2:]), ("consistent: True", "wrong: 0"), strict=True
+    ):
+        said = folder / "said"
+        with said.open("w") as stderr, started(waiting, folder, stderr=stderr) as destination:
+            wait_for_line(said, "listening", waiting)
+            assert "completed" in finished(leaving, folder)
+            os.killpg(destination.pid, signal.SIGINT)
+            output, _ = destination.communicate(timeout=PATIENCE_S)
+        assert verdict in output
+
+
+def test_ledger_moves_within_a_program(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transship_unix")
+    pytest.importorskip("transship_ram")
+    pytest.importorskip("transship_devstate")
+    monkeypatch.syspath_prepend(str(folder))
+    move = importlib.import_module("move")
+    try:
+        report = trio.run(move.main, f"unix:{folder}/ledger.sock")
+    finally:
+        del sys.modules["move"], sys.modules["ledger"]
+    assert report["wrong"] == 0
+    assert report["migrations"] == 1
+    assert report["entries"] > 100
+
+
+@pytest.mark.qemu
+@pytest.mark.skipif(not qemu_binaries(), reason=NO_QEMU)
+@pytest.mark.parametrize("binary", qemu_binaries(), ids=lambda binary: binary.label)
+def test_qemu_guest_goes_through_a_folder_as_the_tutorial_says(
+    binary: QemuBinary, folder: Path
+) -> None:
+    pytest.importorskip("transship_unix")
+    pytest.importorskip("transship_ram")
+    text = page("tutorials/qemu-guest-in-a-folder.md")
+    lines = iter(console(text))
+    monitor = re.findall(r"^\(qemu\) (migrate.*)$", text, re.MULTILINE)
+
+    def following(beginning: str) -> str:
+        line = next(lines)
+        assert line.startswith(beginning)
+        return line.replace("qemu-system-x86_64", str(binary.path), 1)
+
+    finished(following("python3 counting_disk.py"), folder)
+    with started(following("qemu-system-x86_64"), folder, stdin=subprocess.PIPE) as source:
+        _wait_for_count(folder / "first.txt")
+        receive = following("transship receive")
+        said = folder / "said"
+        with said.open("w") as stderr, started(receive, folder, stderr=stderr) as receiver:
+            wait_for_line(said, "listening", receive)
+            _type(source, *monitor)
+            output, _ = receiver.communicate(timeout=PATIENCE_S)
+            assert receiver.returncode == 0, output
+        _type(source, "quit")
+        source.communicate(timeout=PATIENCE_S)
+    last = int(finished(following("tail"), folder), 16)
+    assert "complete  yes" in finished(following("transship inspect vm"), folder)
+    assert int(finished(following("od"), folder).split()[1], 16) in (last, last + 1)
+    assert '"i8254"' in finished(following("transship inspect vm --json"), folder)
+    with started(following("qemu-system-x86_64"), folder, stdin=subprocess.PIPE) as destination:
+        _wait_for_socket(folder / "back.sock")
+        assert "completed" in finished(following("transship send"), folder)
+        _wait_for_count(folder / "second.txt")
+        numbers = finished(following("head"), folder).split()
+        _type(destination, "quit")
+        destination.communicate(timeout=PATIENCE_S)
+    assert [int(number, 16) for number in numbers] == [last + 1, last + 2, last + 3]
+    assert next(lines, None) is None
+
+
+def _type(process: subprocess.Popen[str], *commands: str) -> None:
+    assert process.stdin is not None
+    for command in commands:
+        process.stdin.write(f"{command}\n")
+    process.stdin.flush()
+
+
+def _wait_for_count(path: Path) -> None:
+    """Wait until the guest has written three whole numbers."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not path.exists() or path.read_bytes().count(b"\n") < 3:
+        assert time.monotonic() < deadline, f"the guest wrote nothing to {path.name}"
+        time.sleep(0.05)
+
+
+def _wait_for_socket(path: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not path.exists():
+        assert time.monotonic() < deadline, "QEMU does not listen"
+        time.sleep(0.05)
