@@ -19,6 +19,7 @@ from transship.cli.exits import ExitCode
 from transship.cli.session import carry_out, conclude, outcome
 from transship.engine.parameters import Parameters
 from transship.errors import BlockedError, ConnectError, LocalError
+from transship.guests.pattern import PAGE
 from transship.guests.spec import parse_guest
 from transship.plugin.discovery import find_transport
 from transship.units import format_rate, format_size, format_time
@@ -61,6 +62,7 @@ class Demonstration:
                 return "tcp:127.0.0.1:0"
         if ":" in self.transport:
             return self.transport
+        find_transport(self.transport)
         raise BlockedError(
             f"the demonstration knows no address for {self.transport!r}",
             expected="unix, tcp, or a whole address such as SCHEME:ADDRESS",
@@ -72,6 +74,10 @@ async def demonstrate(plan: Demonstration, console: Console) -> int:
     with tempfile.TemporaryDirectory(prefix="transship-") as folder:
         address = plan.address(folder)
         find_transport(Address.parse(address).scheme)
+        if plan.ram_bytes % PAGE:
+            raise BlockedError(
+                f"a guest of {plan.ram_bytes} bytes", expected="whole pages of 4 KiB"
+            )
         guest = parse_guest(
             f"synthetic:ram={plan.ram_bytes},dirty-rate={plan.dirty_rate_bytes_per_s},"
             f"working-set={plan.ram_bytes // _WORKING_SHARE},zero={_ZERO_FRACTION}"

@@ -8,11 +8,11 @@ from typing import Final
 from transship.errors import (
     BlockedError,
     CancelledError,
+    HandoverError,
     MigrationError,
     NotConvergedError,
     NotStartedError,
     PluginError,
-    UnknownOutcomeError,
 )
 
 
@@ -44,8 +44,8 @@ _CODES: Final[tuple[tuple[type[MigrationError], ExitCode], ...]] = (
     (PluginError, ExitCode.REFUSED),
     (CancelledError, ExitCode.CANCELLED),
     (NotConvergedError, ExitCode.NOT_CONVERGED),
-    (UnknownOutcomeError, ExitCode.UNKNOWN),
     (NotStartedError, ExitCode.NOT_STARTED),
+    (HandoverError, ExitCode.UNKNOWN),
 )
 
 

@@ -52,13 +52,12 @@ async def host(guest: Guest, plan: Plan, console: Console) -> int:
             return exit_code(error)
     elif not plan.paused:
         await guest.resume()
-    if plan.migrate_to is not None and error is None:
-        if not await _wait_unless_signalled(plan.after_s):
-            error = await _leave(guest, plan.migrate_to, plan, console)
-            if error is None:
-                return ExitCode.DONE
-        else:
-            return await _stop(guest, error, console)
+    if error is None and plan.migrate_to is not None:
+        if await _was_signalled_within(plan.after_s):
+            return await _stop(guest, None, console)
+        error = await _leave(guest, plan.migrate_to, plan, console)
+        if error is None:
+            return ExitCode.DONE
     await _stay(guest, error, console)
     return await _stop(guest, error, console)
 
@@ -85,8 +84,8 @@ async def _attempt(event: str, attempt: Attempt, console: Console) -> MigrationE
     return error
 
 
-async def _wait_unless_signalled(duration_s: float) -> bool:
-    """Let the guest run for a while. Returns whether a signal asked for its end instead."""
+async def _was_signalled_within(duration_s: float) -> bool:
+    """Let the guest run for a while; whether a signal asked for its end instead."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         with trio.move_on_after(duration_s):
             await signals.__anext__()
@@ -99,8 +98,12 @@ async def _stay(guest: Guest, error: MigrationError | None, console: Console) ->
     if isinstance(error, HandoverError):
         console.note(
             "the guest stays here, paused: SIGUSR1 lets it run, if it runs nowhere else; "
-            "SIGTERM drops it"
+            "SIGINT or SIGTERM drops it"
         )
+    elif guest.is_running:
+        console.note("the guest runs here; SIGINT or SIGTERM stops it")
+    else:
+        console.note("the guest is here, paused; SIGUSR1 lets it run, SIGINT or SIGTERM drops it")
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) as signals:
         async for number in signals:
             if number != signal.SIGUSR1:
@@ -115,6 +118,15 @@ async def _stop(guest: Guest, error: MigrationError | None, console: Console) ->
     report: dict[str, Any] = await trio.to_thread.run_sync(guest.report)
     console.result(
         {"event": "stopped", "exit_code": int(exit_code(error)), "guest": report},
-        "stopped" + "".join(f"\n  {name}: {value}" for name, value in report.items()),
+        "stopped" + "".join(f"\n  {name}: {_shown(value)}" for name, value in report.items()),
     )
     return exit_code(error)
+
+
+def _shown(value: str | float | None) -> str:
+    """A value of a guest's report, for people."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

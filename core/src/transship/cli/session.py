@@ -9,34 +9,51 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from transship.cli.exits import ExitCode, exit_code
+from transship.engine.status import MigrationStatus
 from transship.errors import MigrationError
 from transship.units import format_rate, format_size, format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from transship.cli.console import Console
     from transship.engine.attempt import Attempt
 
 
-async def carry_out(attempt: Attempt, console: Console) -> MigrationError | None:
+async def carry_out(
+    attempt: Attempt, console: Console, signals: AsyncIterator[int] | None = None
+) -> MigrationError | None:
     """Run an attempt to its end.
 
     The first SIGINT or SIGTERM cancels it and waits for the outcome; a second SIGINT leaves the
-    process with 130.
+    process with 130, once the guest has been given to one side.
+
+    Args:
+        attempt: Not yet begun.
+        console: Where progress is shown.
+        signals: Those that the caller receives already; others than the two are ignored.
 
     Returns:
         Why it failed; None if it completed.
+
+    Raises:
+        SystemExit: There was a second SIGINT.
     """
+    if signals is None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            return await carry_out(attempt, console, signals)
     error = None
+    interrupts = _Interrupts(attempt, console)
     async with trio.open_nursery() as nursery:
-        await nursery.start(_cancel_on_signal, attempt, console)
+        nursery.start_soon(interrupts.heed, signals, nursery.cancel_scope)
         nursery.start_soon(_show_progress, attempt, console)
         try:
             await attempt.run()
         except MigrationError as failure:
             error = failure
         nursery.cancel_scope.cancel()
+    if interrupts.is_leaving:
+        raise SystemExit(128 + signal.SIGINT)
     return error
 
 
@@ -89,27 +106,45 @@ def summary(attempt: Attempt, error: MigrationError | None) -> str:
     return f"{attempt.status.value}: {', '.join(parts)}"
 
 
-async def _cancel_on_signal(
-    attempt: Attempt,
-    console: Console,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        task_status.started()
+class _Interrupts:
+    """Signals that come while an attempt runs.
+
+    Attributes:
+        is_leaving: Whether the process is to be left, whatever comes of the attempt.
+    """
+
+    def __init__(self, attempt: Attempt, console: Console) -> None:
+        self.is_leaving = False
+        self._attempt = attempt
+        self._console = console
+
+    async def heed(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        """Cancel the attempt, and at the second SIGINT everything."""
         async for number in signals:
-            if attempt.is_cancelling and number == signal.SIGINT:
-                raise SystemExit(128 + signal.SIGINT)
-            console.note("cancelling; once more leaves at once")
-            attempt.cancel()
+            if number not in (signal.SIGINT, signal.SIGTERM):
+                continue
+            if self._attempt.is_cancelling and number == signal.SIGINT:
+                self.is_leaving = True
+                scope.cancel()
+                return
+            self._console.note("cancelling; once more leaves the process")
+            self._attempt.cancel()
 
 
 async def _show_progress(attempt: Attempt, console: Console) -> None:
+    """Say how far it is, again only when it has moved."""
+    shown = ""
     while True:
         await trio.sleep(console.progress_interval_s)
-        console.progress(_progress_line(attempt))
+        line = _progress_line(attempt)
+        if line != shown:
+            console.progress(line)
+            shown = line
 
 
 def _progress_line(attempt: Attempt) -> str:
+    if attempt.status is MigrationStatus.SETUP:
+        return attempt.waiting_for
     statistics = attempt.statistics
     parts = [attempt.status.value, f"{format_size(statistics.transferred_bytes)} moved"]
     if statistics.bandwidth_bytes_per_s:

@@ -59,7 +59,7 @@ class Verdict:
 class SyntheticGuest(Guest):
     """A guest that counts.
 
-    As a destination it needs the same RAM size as the source; everything else it adopts.
+    As a destination it needs as much RAM as the source, or more; everything else it adopts.
 
     Args:
         ram_bytes: Size of main RAM, whole pages.

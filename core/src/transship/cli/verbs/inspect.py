@@ -11,6 +11,7 @@ from transship.cli import options
 from transship.cli.console import Console
 from transship.cli.exits import ExitCode
 from transship.cli.failing import reports_errors
+from transship.guests.scratch import ScratchGuest
 from transship.inspection.checkpoint import read_checkpoint
 from transship.inspection.render import render
 from transship.inspection.stream import read_stream
@@ -41,6 +42,7 @@ def inspect(path: str, max_ram_bytes: int | None, as_json: bool) -> int:
     if Path(path).is_dir():
         report = read_checkpoint(Path(path))
     else:
+        sections_for(ScratchGuest(0))  # a missing plugin is no fault of the stream
         report = read_stream(path, sections_for, max_ram_bytes=max_ram_bytes)
     Console(as_json=as_json).result(report.as_json() if as_json else {}, render(report))
     return ExitCode.DONE if report.complete else ExitCode.FAILED

@@ -44,7 +44,9 @@ def receive(
       transship receive unix:/run/vm.sock --to ./vm --json
     """
     console = Console(as_json=as_json)
-    guest = StoredGuest.create(directory, max_ram_bytes=max_ram_bytes)
+    guest = StoredGuest.create(
+        directory, source=f"a migration to {uri}", max_ram_bytes=max_ram_bytes
+    )
     incoming = assembly.receive(
         guest,
         uri,

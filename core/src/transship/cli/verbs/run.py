@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 import trio
 
@@ -10,6 +12,7 @@ from transship.cli.console import Console
 from transship.cli.failing import reports_errors
 from transship.cli.hosting import Plan, host
 from transship.engine.parameters import Parameters
+from transship.errors import BlockedError
 from transship.guests.spec import parse_guest
 
 
@@ -44,8 +47,8 @@ def run(
 ) -> int:
     """Host a GUEST in this process.
 
-    GUEST is synthetic:ram=SIZE,dirty-rate=RATE,..., or stored:DIRECTORY, or module:factory, a
-    function without arguments that returns your own guest.
+    GUEST is synthetic:ram=SIZE,dirty-rate=RATE,..., or module:factory, a function without
+    arguments that returns your own guest; or stored:DIRECTORY, which can only move away.
 
     The process ends when the guest has moved away, or on SIGINT or SIGTERM. If the move fails
     the guest runs on here. After a broken hand-over it stays here, paused: SIGUSR1 lets it run.
@@ -57,6 +60,7 @@ def run(
       transship run synthetic:ram=256MiB,dirty-rate=64MiB/s --migrate-to unix:/run/a.sock
       transship run mymachine:make --incoming tcp::4444
     """
+    sys.path.insert(0, "")  # module:factory is looked for here first, as with python -m
     plan = Plan(
         incoming=incoming,
         migrate_to=migrate_to,
@@ -68,4 +72,11 @@ def run(
             stall_timeout_s=stall_timeout_s,
         ),
     )
-    return trio.run(host, parse_guest(guest), plan, Console(as_json=as_json))
+    machine = parse_guest(guest)
+    if machine.accepts_any and (incoming or not migrate_to):
+        raise BlockedError(
+            f"{guest} holds the state of a machine, and cannot run it",
+            expected="--migrate-to, and no --incoming",
+            hint="transship receive fills a checkpoint, transship send plays it",
+        )
+    return trio.run(host, machine, plan, Console(as_json=as_json))
