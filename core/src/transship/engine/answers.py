@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import trio
 
-from transship.abc.channel import ReturnPath
 from transship.engine.receiver import StreamReceiver
 from transship.errors import (
     MigrationError,
@@ -16,6 +17,9 @@ from transship.errors import (
 from transship.wire.constants import ReturnType
 from transship.wire.returnpath import ReturnMessage, read_message
 
+if TYPE_CHECKING:
+    from transship.abc.channel import ReturnPath
+
 
 class Answers:
     """Listens to the destination.
@@ -23,9 +27,13 @@ class Answers:
     Args:
         path: The channel's return path; borrowed.
         peer: Who answers, for messages.
+
+    Attributes:
+        may_end: Whether the destination may say by now that it has the guest.
     """
 
     def __init__(self, path: ReturnPath, peer: str) -> None:
+        self.may_end = False
         self._receiver = StreamReceiver.of_return_path(path, peer)
         self._peer = peer
         self._pongs: dict[int, trio.Event] = {}
@@ -62,15 +70,21 @@ class Answers:
 
     def _take(self, message: ReturnMessage) -> None:
         match message.type:
-            case ReturnType.PONG:
-                self._pong(message.value()).set()
-            case ReturnType.SHUT if message.value() == 0:
-                self._shut.set()
-            case ReturnType.SHUT:
+            case ReturnType.PONG if message.value() in self._pongs:
+                self._pongs[message.value()].set()
+            case ReturnType.SHUT if message.value():
                 raise PeerFailedError(
                     f"{self._peer} failed to load the guest",
                     found=f"SHUT {message.value()}",
                     hint="its own output says why",
+                )
+            case ReturnType.SHUT if self.may_end:
+                self._shut.set()
+            case ReturnType.PONG | ReturnType.SHUT:
+                raise RemoteError(
+                    f"{self._peer} answered what it had not been asked",
+                    expected="PONG to a PING, or SHUT after the end of the stream",
+                    found=f"{message.type.name} {message.value()}",
                 )
             case ReturnType.SWITCHOVER_ACK:
                 pass
@@ -81,13 +95,17 @@ class Answers:
                     found=message.type.name,
                 )
 
+    def expect(self, value: int) -> None:
+        """A PING is about to be sent; without that an answer to it is an error."""
+        self._pongs[value] = trio.Event()
+
     async def pong(self, value: int, timeout_s: float) -> None:
-        """Wait for the answer to a PING.
+        """Wait for the answer to a PING that was announced with :meth:`expect`.
 
         Raises:
             StalledError: It does not come in time.
         """
-        await self._wait(self._pong(value), f"PING {value}", timeout_s)
+        await self._wait(self._pongs[value], f"PING {value}", timeout_s)
 
     async def shut(self, timeout_s: float) -> None:
         """Wait until the destination says that it has everything.
@@ -96,9 +114,6 @@ class Answers:
             StalledError: It does not say so in time.
         """
         await self._wait(self._shut, "the end of the stream", timeout_s)
-
-    def _pong(self, value: int) -> trio.Event:
-        return self._pongs.setdefault(value, trio.Event())
 
     async def _wait(self, event: trio.Event, asked: str, timeout_s: float) -> None:
         with trio.move_on_after(timeout_s) as scope:

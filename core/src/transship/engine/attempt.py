@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
 
 import trio
 
 from transship.engine.failures import as_migration_error, collapse
-from transship.engine.parameters import Parameters
 from transship.engine.stats import Statistics
 from transship.engine.status import MigrationStatus, check_transition
-from transship.errors import MigrationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transship.engine.parameters import Parameters
+    from transship.errors import MigrationError
 
 
 class Attempt(ABC):
@@ -22,7 +26,10 @@ class Attempt(ABC):
         status: Where it is.
         statistics: What it has counted so far.
         error: Why it failed, once it has.
+        waiting_for: What keeps it in its first status, for people.
     """
+
+    waiting_for: ClassVar[str]
 
     def __init__(
         self, parameters: Parameters, observer: Callable[[MigrationStatus], None] | None
@@ -34,6 +41,7 @@ class Attempt(ABC):
         self._observer = observer
         self._scope = trio.CancelScope()
         self._cancel_requested = False
+        self._started_s = 0.0
 
     async def run(self) -> Statistics:
         """Carry it out, once.
@@ -49,7 +57,7 @@ class Attempt(ABC):
         before the cancellation goes on.
         """
         self._enter(MigrationStatus.SETUP)
-        started_s = trio.current_time()
+        self._begin_clock()
         try:
             with self._scope:
                 await self._attempt()
@@ -59,8 +67,12 @@ class Attempt(ABC):
         except BaseException as caught:
             await self._fail(caught)
         finally:
-            self.statistics.total_s = trio.current_time() - started_s
+            self.statistics.total_s = trio.current_time() - self._started_s
         return self.statistics
+
+    def _begin_clock(self) -> None:
+        """Let the total time count from now."""
+        self._started_s = trio.current_time()
 
     @property
     def is_cancelling(self) -> bool:
@@ -92,7 +104,7 @@ class Attempt(ABC):
             self._enter(MigrationStatus.FAILED)
         if isinstance(reason, (trio.Cancelled, KeyboardInterrupt, SystemExit)):
             raise caught
-        raise error from (None if error is reason else reason)
+        raise error from (error.__cause__ if error is reason else reason)
 
     def _enter(self, status: MigrationStatus) -> None:
         check_transition(self.status, status)
@@ -111,4 +123,3 @@ class Attempt(ABC):
     @abstractmethod
     def _cancelled(self) -> MigrationError:
         """The error that says that it was cancelled."""
-

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import trio
 
 from transship.abc.channel import Channel, ReturnPath
-from transship.abc.guest import Guest
-from transship.abc.section import SectionSet
-from transship.engine.parameters import Parameters
+from transship.engine.failures import concerning
 from transship.engine.receiver import StreamReceiver
-from transship.engine.stats import Statistics
 from transship.engine.status import MigrationStatus
 from transship.errors import MigrationError
 from transship.wire.constants import CommandType, RecordType
@@ -29,6 +26,14 @@ from transship.wire.events import (
 )
 from transship.wire.returnpath import ReturnMessage, pong, shut
 from transship.wire.tail import read_tail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transship.abc.guest import Guest
+    from transship.abc.section import SectionSet
+    from transship.engine.parameters import Parameters
+    from transship.engine.stats import Statistics
 
 
 class Destination:
@@ -133,10 +138,8 @@ class Destination:
                 expected=f"{section.minimum_version_id} to {section.version_id}",
                 found=str(header.version_id),
             )
-        try:
+        with concerning(section, lambda: self._reader.offset):
             await self._receiver.run(self._sections.load(section, header, self._reader))
-        except MigrationError as error:
-            raise error.add_context(section=header.idstr, offset=self._reader.offset) from None
         if header.kind in (RecordType.SECTION_END, RecordType.SECTION_FULL):
             self._loaded.add((header.idstr, header.instance_id))
         self._statistics.sections[header.idstr] = section.statistics()

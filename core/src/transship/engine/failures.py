@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import trio
 
 from transship.errors import ChannelError, LocalError, MigrationError, RemoteError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from transship.abc.section import Section
 
 
 def collapse(error: BaseException) -> BaseException:
@@ -25,6 +31,28 @@ def as_migration_error(error: BaseException) -> MigrationError:
     wrapped = LocalError(f"{type(error).__name__}: {error}")
     wrapped.__cause__ = error
     return wrapped
+
+
+@contextmanager
+def concerning(section: Section, offset: Callable[[], int] | None = None) -> Iterator[None]:
+    """Let whatever fails within be one migration error that names the section.
+
+    Args:
+        section: What is being sent or loaded.
+        offset: Says how far the stream has been read.
+    """
+    try:
+        yield
+    except Exception as failure:
+        error = as_migration_error(collapse(failure))
+        error.add_context(section=section.idstr, offset=offset() if offset else None)
+        raise error from error.__cause__
+
+
+def add_trouble(error: MigrationError, what: str, trouble: Exception) -> None:
+    """Say in an error that cleaning up after it failed as well."""
+    hints = [f"{what}: {trouble}"] + ([error.hint] if error.hint else [])
+    error.hint = "; ".join(hints)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -6,13 +6,15 @@ name in 32 bytes, two bytes about suspension, padding.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from transship.abc.section import Section, Segments
 from transship.plugin.markers import hookimpl
 from transship.wire.encoder import be32
-from transship.wire.events import SectionHeader
-from transship.wire.reader import Parsing, StreamReader
+
+if TYPE_CHECKING:
+    from transship.wire.events import SectionHeader
+    from transship.wire.reader import Parsing, StreamReader
 
 _NAME_BYTES: Final = 32
 _PADDING_BYTES: Final = 66

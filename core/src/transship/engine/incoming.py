@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 import trio
 
-from transship.abc.channel import Channel
-from transship.abc.guest import Guest
-from transship.abc.section import SectionSet
-from transship.abc.transport import Incoming as IncomingContext
 from transship.engine.attempt import Attempt
 from transship.engine.destination import Destination
+from transship.engine.failures import add_trouble
 from transship.engine.globalstate import GlobalState
 from transship.engine.parameters import QEMU_10_0, Parameters
-from transship.engine.status import MigrationStatus
 from transship.errors import (
     CancelledError,
     MigrationError,
     NotStartedError,
     UnknownOutcomeError,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transship.abc.channel import Channel
+    from transship.abc.guest import Guest
+    from transship.abc.section import SectionSet
+    from transship.abc.transport import Incoming as IncomingContext
+    from transship.engine.status import MigrationStatus
 
 
 class Incoming(Attempt):
@@ -36,6 +41,8 @@ class Incoming(Attempt):
         on_listening: Called with the address that a source can use, once it can connect.
         autostart: Whether a guest that ran on the source is to run here.
     """
+
+    waiting_for = "waiting for a source"
 
     def __init__(
         self,
@@ -62,6 +69,7 @@ class Incoming(Attempt):
                 if self._on_listening:
                     self._on_listening(listener.uri)
                 channel = await listener.accept()
+                self._begin_clock()
                 stack.push_async_callback(self._close, channel)
             await self._load(channel)
 
@@ -104,7 +112,10 @@ class Incoming(Attempt):
                 hint="it is here, paused",
             )
         if destination is not None and destination.may_have_guest:
-            place = await self._guest.keep_unconfirmed()
+            try:
+                place = await self._guest.keep_unconfirmed()
+            except Exception as broken:
+                place = f"what arrived could not be put away: {broken}"
             return UnknownOutcomeError(
                 f"everything arrived, but not the source's last word: {error.cause}",
                 side="destination",
@@ -112,11 +123,15 @@ class Incoming(Attempt):
                 offset=error.offset,
                 hint=f"{place}; look at the source before anything else",
             )
-        error.add_context(side="destination", phase=self.status.value, source_may_resume=True)
+        error.add_context(
+            side="destination",
+            phase=self.status.value,
+            source_may_resume=destination is not None or None,
+        )
         try:
             await self._guest.discard()
         except Exception as broken:
-            error.add_context(hint=f"what was loaded could not be discarded: {broken}")
+            add_trouble(error, "what was loaded could not be discarded", broken)
         return error
 
     def _cancelled(self) -> MigrationError:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import trio
 
-from transship.abc.channel import Channel
-from transship.abc.guest import Guest
-from transship.abc.section import SectionSet
-from transship.abc.transport import Outgoing
 from transship.engine.attempt import Attempt
+from transship.engine.failures import add_trouble
 from transship.engine.parameters import QEMU_10_0, Parameters
 from transship.engine.preflight import check_source
 from transship.engine.source import Source
-from transship.engine.status import MigrationStatus
 from transship.errors import (
     CancelledError,
     ConnectError,
     MigrationError,
     UnknownOutcomeError,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transship.abc.channel import Channel
+    from transship.abc.guest import Guest
+    from transship.abc.section import SectionSet
+    from transship.abc.transport import Outgoing
+    from transship.engine.status import MigrationStatus
 
 
 class Migration(Attempt):
@@ -36,6 +41,8 @@ class Migration(Attempt):
     Attributes:
         is_confirmed: Whether the destination said that it has the guest.
     """
+
+    waiting_for = "connecting"
 
     def __init__(
         self,
@@ -59,9 +66,7 @@ class Migration(Attempt):
 
     async def _attempt(self) -> None:
         check_source(self._guest, self._sections)
-        self.statistics.total_bytes = sum(
-            block.used_length for block in self._guest.ram_blocks()
-        )
+        self.statistics.total_bytes = sum(block.used_length for block in self._guest.ram_blocks())
         async with self._connected() as channel:
             self._source = Source(
                 self._guest,
@@ -89,12 +94,15 @@ class Migration(Attempt):
             )
         error.add_context(side="source", phase=self.status.value, source_may_resume=True)
         for section in self._sections:
-            self._sections.cancel(section)
+            try:
+                self._sections.cancel(section)
+            except Exception as broken:
+                add_trouble(error, f"section {section.idstr!r} could not be cancelled", broken)
         if self._source is not None and self._source.was_running:
             try:
                 await self._guest.resume()
             except Exception as broken:
-                error.add_context(hint=f"the guest could not be resumed: {broken}")
+                add_trouble(error, "the guest could not be resumed", broken)
         return error
 
     def _cancelled(self) -> MigrationError:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from transship.abc.guest import Guest
-from transship.abc.section import SectionSet
+from transship.engine.failures import concerning
 from transship.wire import encoder
 from transship.wire.constants import RecordType
 from transship.wire.description import compose, opaque_device
 from transship.wire.events import SectionHeader
+
+if TYPE_CHECKING:
+    from transship.abc.guest import Guest
+    from transship.abc.section import Section, SectionSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +50,25 @@ def pack_devices(
     records = bytearray()
     descriptions = []
     for section in sections:
-        if section.is_live or not section.is_needed():
-            continue
-        section_id = section_ids[section.idstr, section.instance_id]
-        body = b"".join(sections.complete(section))
-        records += encoder.section_header(
-            SectionHeader(
-                RecordType.SECTION_FULL,
-                section_id,
-                section.idstr,
-                section.instance_id,
-                section.version_id,
+        with concerning(section):
+            if section.is_live or not section.is_needed():
+                continue
+            body = b"".join(sections.complete(section))
+            section_id = section_ids[section.idstr, section.instance_id]
+            records += _record(section, section_id, body)
+            descriptions.append(
+                section.description()
+                or opaque_device(section.idstr, section.instance_id, len(body))
             )
-        )
-        records += body
-        records += encoder.section_footer(section_id)
-        descriptions.append(
-            section.description()
-            or opaque_device(section.idstr, section.instance_id, len(body))
-        )
-    return PackedDevices(
-        bytes(records), compose(guest.machine, guest.page_size, descriptions)
+    return PackedDevices(bytes(records), compose(guest.machine, guest.page_size, descriptions))
+
+
+def _record(section: Section, section_id: int, body: bytes) -> bytes:
+    header = SectionHeader(
+        RecordType.SECTION_FULL,
+        section_id,
+        section.idstr,
+        section.instance_id,
+        section.version_id,
     )
+    return encoder.section_header(header) + body + encoder.section_footer(section_id)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from transship.abc.guest import Guest
-from transship.abc.section import SectionSet
+from typing import TYPE_CHECKING
+
 from transship.errors import BlockedError
 from transship.wire.limits import IDSTR_BYTES, MACHINE_NAME_BYTES, RAM_BLOCKS, RAM_BYTES
+
+if TYPE_CHECKING:
+    from transship.abc.guest import Guest
+    from transship.abc.section import SectionSet
 
 
 def check_source(guest: Guest, sections: SectionSet) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from transship.abc.channel import Channel, ReturnPath
 from transship.errors import StalledError
 from transship.wire.reader import Parsing, StreamReader
+
+if TYPE_CHECKING:
+    from transship.abc.channel import Channel, ReturnPath
 
 T = TypeVar("T")
 _ReceiveSome = Callable[[memoryview], Awaitable[int]]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import trio
 
-from transship.abc.channel import Channel
-from transship.abc.section import Segments
-from transship.buffers import Buffer
-from transship.engine.pacing import Pacer
 from transship.errors import StalledError
+
+if TYPE_CHECKING:
+    from transship.abc.channel import Channel
+    from transship.abc.section import Segments
+    from transship.buffers import Buffer
+    from transship.engine.pacing import Pacer
 
 
 class _End:

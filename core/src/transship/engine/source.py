@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import trio
 
 from transship.abc.channel import Channel, ReturnPath
-from transship.abc.guest import Guest
-from transship.abc.section import Pending, Section, SectionSet
+from transship.abc.section import Pending, Section, SectionSet, Segments
 from transship.engine.answers import Answers
+from transship.engine.failures import concerning
 from transship.engine.globalstate import GlobalState
 from transship.engine.pacing import Pacer
 from transship.engine.packing import PackedDevices, pack_devices
-from transship.engine.parameters import Parameters
 from transship.engine.policy import Decision, decide, threshold_bytes
 from transship.engine.sender import StreamSender
-from transship.engine.stats import Statistics
 from transship.engine.status import MigrationStatus
 from transship.errors import ChannelError
 from transship.wire import encoder
 from transship.wire.constants import CommandType, RecordType
 from transship.wire.events import Configuration, SectionHeader
 from transship.wire.limits import PACKAGE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transship.abc.guest import Guest
+    from transship.engine.parameters import Parameters
+    from transship.engine.stats import Statistics
 
 _PING_HELLO = 1
 _PING_HANDOVER = 2
@@ -89,27 +94,36 @@ class Source:
             return
         answers = Answers(path, self._channel.peer)
         async with trio.open_nursery() as nursery:
+            listening = trio.CancelScope(shield=True)
             listening_over = trio.Event()
-            nursery.start_soon(self._listen, answers, listening_over)
+            nursery.start_soon(self._listen, answers, listening, listening_over)
             try:
                 await self._send_stream(answers)
             except ChannelError:
                 with trio.move_on_after(self._parameters.cleanup_timeout_s):
                     await listening_over.wait()
                 raise
+            finally:
+                listening.cancel()
             nursery.cancel_scope.shield = True
-            nursery.cancel_scope.cancel()
 
     @staticmethod
-    async def _listen(answers: Answers, over: trio.Event) -> None:
-        """Listen; when that fails, the reason given by the peer cancels the sending."""
+    async def _listen(answers: Answers, scope: trio.CancelScope, over: trio.Event) -> None:
+        """Listen; when that fails, the reason given by the peer cancels the sending.
+
+        Only the sender ends it: a cancellation that comes when the guest has been given up must
+        not keep the destination's last word from being heard.
+        """
         try:
-            await answers.listen()
+            with scope:
+                await answers.listen()
         finally:
             over.set()
 
     async def _send_stream(self, answers: Answers | None) -> None:
         await self._send_header(with_return_path=answers is not None)
+        if answers:
+            await self._ask(answers, _PING_HELLO)
         await self._send_setup()
         self._enter(MigrationStatus.ACTIVE)
         await self._precopy()
@@ -132,9 +146,7 @@ class Source:
         )
         await self._sender.send(encoder.stream_header() + encoder.configuration(configuration))
         if with_return_path:
-            await self._sender.send(
-                encoder.command(CommandType.OPEN_RETURN_PATH) + encoder.ping(_PING_HELLO)
-            )
+            await self._sender.send(encoder.command(CommandType.OPEN_RETURN_PATH))
 
     async def _send_setup(self) -> None:
         started_s = trio.current_time()
@@ -166,10 +178,11 @@ class Source:
 
     async def _pending(self, *, exact: bool) -> Pending:
         def ask() -> Pending:
-            return sum(
-                (self._sections.pending(section, exact=exact) for section in self._live()),
-                Pending(),
-            )
+            pending = Pending()
+            for section in self._live():
+                with concerning(section):
+                    pending += self._sections.pending(section, exact=exact)
+            return pending
 
         return await trio.to_thread.run_sync(ask) if exact else ask()
 
@@ -208,14 +221,13 @@ class Source:
             await self._sender.send(encoder.package_header(len(package)), package)
         else:
             await self._sender.send(devices.records)
-        await self._sender.send(encoder.ping(_PING_HANDOVER))
+        await self._ask(answers, _PING_HANDOVER)
         self._update()
         await answers.pong(_PING_HANDOVER, self._parameters.handover_timeout_s)
         self.owns_guest = False
+        answers.may_end = True
         with trio.CancelScope(shield=True):
-            await self._sender.send(
-                encoder.end_of_stream(), encoder.vm_description(devices.description)
-            )
+            await self._send_end(devices)
             await answers.shut(self._parameters.stall_timeout_s)
         self.is_confirmed = True
         self._note_downtime()
@@ -225,11 +237,18 @@ class Source:
         await self._sender.send(devices.records)
         self.owns_guest = False
         with trio.CancelScope(shield=True):
-            await self._sender.send(
-                encoder.end_of_stream(), encoder.vm_description(devices.description)
-            )
+            await self._send_end(devices)
             await self._channel.send_eof()
         self._note_downtime()
+
+    async def _send_end(self, devices: PackedDevices) -> None:
+        await self._sender.send(
+            encoder.end_of_stream(), encoder.vm_description(devices.description)
+        )
+
+    async def _ask(self, answers: Answers, value: int) -> None:
+        answers.expect(value)
+        await self._sender.send(encoder.ping(value))
 
     def _note_downtime(self) -> None:
         if self.was_running and self._paused_at_s is not None:
@@ -243,25 +262,28 @@ class Source:
     ) -> bool:
         """Send one record of a live section; returns what its body returned."""
         section_id = self._section_ids[section.idstr, section.instance_id]
-        match kind:
-            case RecordType.SECTION_START:
-                body = self._sections.begin(section)
-            case RecordType.SECTION_PART:
-                body = self._sections.iterate(section, budget_bytes)
-            case _:
-                body = self._sections.complete(section)
         header = SectionHeader(
             kind, section_id, section.idstr, section.instance_id, section.version_id
         )
         try:
-            return await self._sender.send_record(
-                encoder.section_header(header),
-                body,
-                encoder.section_footer(section_id),
-                paced=kind is RecordType.SECTION_PART,
-            )
+            with concerning(section):
+                return await self._sender.send_record(
+                    encoder.section_header(header),
+                    self._body(kind, section, budget_bytes),
+                    encoder.section_footer(section_id),
+                    paced=kind is RecordType.SECTION_PART,
+                )
         finally:
             self._update()
+
+    def _body(self, kind: RecordType, section: Section, budget_bytes: int) -> Segments:
+        match kind:
+            case RecordType.SECTION_START:
+                return self._sections.begin(section)
+            case RecordType.SECTION_PART:
+                return self._sections.iterate(section, budget_bytes)
+            case _:
+                return self._sections.complete(section)
 
     def _update(self) -> None:
         self._statistics.transferred_bytes = self._pacer.sent_bytes
