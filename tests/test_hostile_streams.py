@@ -86,7 +86,7 @@ async def receive(stream: bytes, folder: Path) -> StreamError | None:
     folder.mkdir()
     guest = StoredGuest.create(folder / "vm")
     try:
-        await Incoming(guest, sections_for(guest), listen).run()
+        await Incoming(guest, sections_for(guest), listen()).run()
     except StreamError as error:
         assert list(folder.iterdir()) == [], "a failed migration left something"
         assert error.offset is not None

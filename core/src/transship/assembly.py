@@ -62,7 +62,7 @@ def migrate(
     address = Address.parse(uri)
     transport = find_transport(address.scheme)
     outgoing = transport.start_outgoing(address, options)
-    return Migration(guest, sections_for(guest), lambda: outgoing, parameters, observer)
+    return Migration(guest, sections_for(guest), outgoing, parameters, observer)
 
 
 def receive(
@@ -87,7 +87,7 @@ def receive(
     return Incoming(
         guest,
         sections_for(guest),
-        lambda: incoming,
+        incoming,
         parameters,
         observer,
         on_listening=on_listening,

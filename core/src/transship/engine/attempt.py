@@ -1,21 +1,25 @@
-"""What an outgoing and an incoming migration have in common: status, statistics, cancel, outcome."""
+"""What an outgoing and an incoming migration share: status, figures, cancel, outcome."""
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import trio
 
 from transship.engine.failures import as_migration_error, collapse
 from transship.engine.stats import Statistics
 from transship.engine.status import MigrationStatus, check_transition
+from transship.errors import CancelledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from transship.engine.parameters import Parameters
     from transship.errors import MigrationError
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 class Attempt(ABC):
@@ -27,9 +31,11 @@ class Attempt(ABC):
         statistics: What it has counted so far.
         error: Why it failed, once it has.
         waiting_for: What keeps it in its first status, for people.
+        cancelled_text: What is said when it was cancelled.
     """
 
     waiting_for: ClassVar[str]
+    cancelled_text: ClassVar[str]
 
     def __init__(
         self, parameters: Parameters, observer: Callable[[MigrationStatus], None] | None
@@ -53,8 +59,8 @@ class Attempt(ABC):
             CancelledError: :meth:`cancel` was called in time.
             MigrationError: It failed; the same error is in :attr:`error`.
 
-        Cancellation: as if :meth:`cancel` had been called: the guest is given back to its side
-        before the cancellation goes on.
+        Cancellation: as if :meth:`cancel` had been called: up to the hand-over the guest is given
+        back to the source before the cancellation goes on; after it the migration completes.
         """
         self._enter(MigrationStatus.SETUP)
         self._begin_clock()
@@ -62,12 +68,12 @@ class Attempt(ABC):
             with self._scope:
                 await self._attempt()
             if self._scope.cancelled_caught:
-                raise self._cancelled()
-            self._enter(MigrationStatus.COMPLETED)
+                raise CancelledError(self.cancelled_text)
         except BaseException as caught:
             await self._fail(caught)
         finally:
             self.statistics.total_s = trio.current_time() - self._started_s
+        self._enter(MigrationStatus.COMPLETED)
         return self.statistics
 
     def _begin_clock(self) -> None:
@@ -90,19 +96,17 @@ class Attempt(ABC):
     async def _fail(self, caught: BaseException) -> None:
         """Clean up after a failure, shielded, and raise what it comes down to."""
         reason = collapse(caught)
-        cancelled = self._cancel_requested or isinstance(reason, trio.Cancelled)
-        error = self._cancelled() if isinstance(reason, trio.Cancelled) else None
-        if error is None:
-            error = as_migration_error(reason)
-        with trio.CancelScope(shield=True):
-            error = await self._clean_up(error)
-        self.error = error
-        if cancelled and isinstance(error, type(self._cancelled())):
+        error = as_migration_error(reason)
+        if isinstance(reason, trio.Cancelled):
+            error = CancelledError(self.cancelled_text)
+        phase = self.status.value
+        if isinstance(error, CancelledError):
             self._enter(MigrationStatus.CANCELLING)
-            self._enter(MigrationStatus.CANCELLED)
-        else:
-            self._enter(MigrationStatus.FAILED)
-        if isinstance(reason, (trio.Cancelled, KeyboardInterrupt, SystemExit)):
+        with trio.CancelScope(shield=True):
+            error = self.error = await self._clean_up(error.add_context(phase=phase))
+        is_cancelled = isinstance(error, CancelledError)
+        self._enter(MigrationStatus.CANCELLED if is_cancelled else MigrationStatus.FAILED)
+        if not isinstance(reason, Exception):
             raise caught
         raise error from (error.__cause__ if error is reason else reason)
 
@@ -110,7 +114,10 @@ class Attempt(ABC):
         check_transition(self.status, status)
         self.status = status
         if self._observer:
-            self._observer(status)
+            try:
+                self._observer(status)
+            except Exception:
+                _LOG.exception("the observer of a migration failed at status %s", status.value)
 
     @abstractmethod
     async def _attempt(self) -> None:
@@ -119,7 +126,3 @@ class Attempt(ABC):
     @abstractmethod
     async def _clean_up(self, error: MigrationError) -> MigrationError:
         """Give the guest to exactly one side; returns the error as it is to be raised."""
-
-    @abstractmethod
-    def _cancelled(self) -> MigrationError:
-        """The error that says that it was cancelled."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -10,7 +11,6 @@ from transship.abc.channel import Channel, ReturnPath
 from transship.engine.failures import concerning
 from transship.engine.receiver import StreamReceiver
 from transship.engine.status import MigrationStatus
-from transship.errors import MigrationError
 from transship.wire.constants import CommandType, RecordType
 from transship.wire.decoder import StreamDecoder
 from transship.wire.events import (
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from transship.abc.section import SectionSet
     from transship.engine.parameters import Parameters
     from transship.engine.stats import Statistics
+
+
+_REST_BYTES: Final = 65_536
+"""Room for what a source still says when it has been told that the guest runs here."""
 
 
 class Destination:
@@ -99,6 +103,8 @@ class Destination:
 
     async def _ended(self, event: Event | None, decoder: StreamDecoder) -> bool:
         """Act on an event of the outer stream. Returns whether the guest is complete."""
+        if self._is_prepared and not isinstance(event, (SectionFooter, EndOfStream)):
+            self._check_after_prepared(event)
         match event:
             case Header() | SectionFooter() | None:
                 return event is None
@@ -116,6 +122,17 @@ class Destination:
             case VMDescription():
                 return True
         return False
+
+    def _check_after_prepared(self, event: Event | None) -> None:
+        """Refuse whatever would change the guest after the source was told that it has loaded."""
+        if isinstance(event, Command) and event.command is CommandType.PING:
+            return
+        raise self._reader.error(
+            "the source goes on after it was told that everything has loaded",
+            offset=event.offset if event else None,
+            expected="PING or EndOfStream",
+            found=type(event).__name__ if event else "the end",
+        )
 
     async def _section(self, header: SectionHeader) -> bool:
         """Load one record, or the whole rest of the stream if only its description ends it."""
@@ -165,7 +182,7 @@ class Destination:
                         hint="switch the source's capability return-path off",
                     )
             case CommandType.PING:
-                if self._devices_loaded or not self._missing():
+                if not self._is_prepared and (self._devices_loaded or not self._missing()):
                     await self._prepare()
                 await self._answer(pong(command.value()), command)
             case CommandType.SWITCHOVER_START:
@@ -216,23 +233,25 @@ class Destination:
         """Everything is here: make it last. From the next message on the source may give it up."""
         if missing := self._missing():
             raise self._reader.error(
-                "the source left sections out",
+                "the source left sections out, or did not end them",
                 expected=", ".join(missing),
                 found="the end of the stream",
             )
+        self._enter_device()
         await self._guest.prepare()
         self._is_prepared = True
         self.may_have_guest = True
 
     def _missing(self) -> list[str]:
-        """Sections that this guest cannot do without, and that have not been loaded."""
-        if self._guest.accepts_any:
-            return [] if self._devices_loaded else ["device state"]
-        return [
+        """Sections that this guest cannot do without, and that have not been loaded to the end."""
+        missing = [
             section.idstr
             for section in self._sections
-            if (section.idstr, section.instance_id) not in self._loaded and section.is_needed()
+            if (section.idstr, section.instance_id) not in self._loaded and not section.is_optional
         ]
+        if self._guest.accepts_any and not self._devices_loaded:
+            missing.append("device state")
+        return missing
 
     async def _take_over(self) -> None:
         """The source has sent the end: the guest is ours.
@@ -241,7 +260,6 @@ class Destination:
         and has finished already, if there is none.
         """
         if not self._is_prepared:
-            self._enter_device()
             await self._prepare()
             with trio.CancelScope(shield=True):
                 await self._say(failed=False)
@@ -259,21 +277,22 @@ class Destination:
 
         Best effort: whatever happens now, the guest is ours.
         """
-        with trio.move_on_after(self._parameters.cleanup_timeout_s, shield=True):
-            try:
-                await self._say(failed=False)
-                while await self._channel.receive_some_into(self._reader.writable()):
-                    pass
-            except MigrationError:
+        rest = memoryview(bytearray(_REST_BYTES))
+        with (
+            trio.move_on_after(self._parameters.cleanup_timeout_s, shield=True),
+            suppress(Exception),
+        ):
+            await self._say(failed=False)
+            while await self._channel.receive_some_into(rest):
                 pass
 
     async def say_failed(self) -> None:
         """Tell the source that it failed. Best effort."""
-        with trio.move_on_after(self._parameters.cleanup_timeout_s, shield=True):
-            try:
-                await self._say(failed=True)
-            except MigrationError:
-                pass
+        with (
+            trio.move_on_after(self._parameters.cleanup_timeout_s, shield=True),
+            suppress(Exception),
+        ):
+            await self._say(failed=True)
 
     async def _say(self, *, failed: bool) -> None:
         if self._return_path is not None and not self._has_said:

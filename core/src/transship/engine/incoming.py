@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 import trio
 
 from transship.engine.attempt import Attempt
+from transship.engine.deadlines import within
 from transship.engine.destination import Destination
 from transship.engine.failures import add_trouble
 from transship.engine.globalstate import GlobalState
 from transship.engine.parameters import QEMU_10_0, Parameters
 from transship.errors import (
-    CancelledError,
     MigrationError,
     NotStartedError,
     UnknownOutcomeError,
@@ -35,7 +35,7 @@ class Incoming(Attempt):
     Args:
         guest: Where it is loaded; paused.
         sections: Its sections, made for this migration.
-        listen: Makes the context manager that listens.
+        incoming: The transport's context manager, not entered yet.
         parameters: Limits.
         observer: Called with each status as it is reached; must not block or raise.
         on_listening: Called with the address that a source can use, once it can connect.
@@ -43,12 +43,13 @@ class Incoming(Attempt):
     """
 
     waiting_for = "waiting for a source"
+    cancelled_text = "waiting for a migration was cancelled"
 
     def __init__(
         self,
         guest: Guest,
         sections: SectionSet,
-        listen: Callable[[], IncomingContext],
+        incoming: IncomingContext,
         parameters: Parameters = QEMU_10_0,
         observer: Callable[[MigrationStatus], None] | None = None,
         *,
@@ -58,14 +59,14 @@ class Incoming(Attempt):
         super().__init__(parameters, observer)
         self._guest = guest
         self._sections = sections
-        self._listen = listen
+        self._incoming = incoming
         self._on_listening = on_listening
         self._autostart = autostart
         self._destination: Destination | None = None
 
     async def _attempt(self) -> None:
         async with AsyncExitStack() as stack:
-            async with self._listen() as listener:
+            async with self._incoming as listener:
                 if self._on_listening:
                     self._on_listening(listener.uri)
                 channel = await listener.accept()
@@ -74,7 +75,10 @@ class Incoming(Attempt):
             await self._load(channel)
 
     async def _close(self, channel: Channel) -> None:
-        with trio.move_on_after(self.parameters.cleanup_timeout_s, shield=True):
+        with (
+            trio.move_on_after(self.parameters.cleanup_timeout_s, shield=True),
+            suppress(Exception),
+        ):
             await channel.aclose()
 
     async def _load(self, channel: Channel) -> None:
@@ -98,7 +102,7 @@ class Incoming(Attempt):
     async def _start(self) -> None:
         state = self._sections.find(GlobalState.idstr, 0)
         if self._autostart and isinstance(state, GlobalState) and state.was_running:
-            await self._guest.resume()
+            await within(self._guest.resume, self.parameters.guest_timeout_s, "resume")
 
     async def _clean_up(self, error: MigrationError) -> MigrationError:
         """Whatever happened: exactly one side may run the guest, and the error says which."""
@@ -107,9 +111,11 @@ class Incoming(Attempt):
             return NotStartedError(
                 f"the guest arrived, but then: {error.cause}",
                 side="destination",
-                phase=self.status.value,
+                phase=error.phase,
+                expected=error.expected,
+                found=error.found,
                 source_may_resume=False,
-                hint="it is here, paused",
+                hint=" and ".join(filter(None, ("it is here, and was not started", error.hint))),
             )
         if destination is not None and destination.may_have_guest:
             try:
@@ -119,13 +125,14 @@ class Incoming(Attempt):
             return UnknownOutcomeError(
                 f"everything arrived, but not the source's last word: {error.cause}",
                 side="destination",
-                phase=self.status.value,
+                phase=error.phase,
                 offset=error.offset,
+                expected=error.expected,
+                found=error.found,
                 hint=f"{place}; look at the source before anything else",
             )
         error.add_context(
             side="destination",
-            phase=self.status.value,
             source_may_resume=destination is not None or None,
         )
         try:
@@ -133,6 +140,3 @@ class Incoming(Attempt):
         except Exception as broken:
             add_trouble(error, "what was loaded could not be discarded", broken)
         return error
-
-    def _cancelled(self) -> MigrationError:
-        return CancelledError("waiting for a migration was cancelled")

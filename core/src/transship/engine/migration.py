@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import trio
-
 from transship.engine.attempt import Attempt
+from transship.engine.connecting import connected
+from transship.engine.deadlines import within
 from transship.engine.failures import add_trouble
 from transship.engine.parameters import QEMU_10_0, Parameters
 from transship.engine.preflight import check_source
 from transship.engine.source import Source
 from transship.errors import (
-    CancelledError,
-    ConnectError,
     MigrationError,
     UnknownOutcomeError,
 )
@@ -21,7 +19,6 @@ from transship.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from transship.abc.channel import Channel
     from transship.abc.guest import Guest
     from transship.abc.section import SectionSet
     from transship.abc.transport import Outgoing
@@ -34,7 +31,7 @@ class Migration(Attempt):
     Args:
         guest: What moves; it may run.
         sections: Its sections, made for this migration.
-        dial: Makes the context manager that connects.
+        outgoing: The transport's context manager, not entered yet.
         parameters: Limits.
         observer: Called with each status as it is reached; must not block or raise.
 
@@ -43,12 +40,13 @@ class Migration(Attempt):
     """
 
     waiting_for = "connecting"
+    cancelled_text = "the migration was cancelled"
 
     def __init__(
         self,
         guest: Guest,
         sections: SectionSet,
-        dial: Callable[[], Outgoing],
+        outgoing: Outgoing,
         parameters: Parameters = QEMU_10_0,
         observer: Callable[[MigrationStatus], None] | None = None,
     ) -> None:
@@ -56,7 +54,7 @@ class Migration(Attempt):
         self.is_confirmed = False
         self._guest = guest
         self._sections = sections
-        self._dial = dial
+        self._outgoing = outgoing
         self._source: Source | None = None
 
     @property
@@ -67,7 +65,7 @@ class Migration(Attempt):
     async def _attempt(self) -> None:
         check_source(self._guest, self._sections)
         self.statistics.total_bytes = sum(block.used_length for block in self._guest.ram_blocks())
-        async with self._connected() as channel:
+        async with connected(self._outgoing, self.parameters) as channel:
             self._source = Source(
                 self._guest,
                 self._sections,
@@ -79,20 +77,19 @@ class Migration(Attempt):
             await self._source.run()
             self.is_confirmed = self._source.is_confirmed
 
-    def _connected(self) -> _Connected:
-        return _Connected(self._dial(), self.parameters)
-
     async def _clean_up(self, error: MigrationError) -> MigrationError:
         """Whatever happened: exactly one side may run the guest, and the error says which."""
         if not self.owns_guest:
             return UnknownOutcomeError(
                 f"the guest was handed over, but then: {error.cause}",
                 side="source",
-                phase=self.status.value,
+                phase=error.phase,
+                expected=error.expected,
+                found=error.found,
                 source_may_resume=False,
                 hint="look at the destination before anything else; here the guest stays paused",
             )
-        error.add_context(side="source", phase=self.status.value, source_may_resume=True)
+        error.add_context(side="source", source_may_resume=True)
         for section in self._sections:
             try:
                 self._sections.cancel(section)
@@ -100,31 +97,7 @@ class Migration(Attempt):
                 add_trouble(error, f"section {section.idstr!r} could not be cancelled", broken)
         if self._source is not None and self._source.was_running:
             try:
-                await self._guest.resume()
+                await within(self._guest.resume, self.parameters.guest_timeout_s, "resume")
             except Exception as broken:
                 add_trouble(error, "the guest could not be resumed", broken)
         return error
-
-    def _cancelled(self) -> MigrationError:
-        return CancelledError("the migration was cancelled")
-
-
-class _Connected:
-    """The transport's context manager, with a time-out on entering and a deadline on leaving."""
-
-    def __init__(self, outgoing: Outgoing, parameters: Parameters) -> None:
-        self._outgoing = outgoing
-        self._parameters = parameters
-
-    async def __aenter__(self) -> Channel:
-        with trio.move_on_after(self._parameters.connect_timeout_s) as scope:
-            return await self._outgoing.__aenter__()
-        assert scope.cancelled_caught
-        raise ConnectError(
-            f"no connection within {self._parameters.connect_timeout_s:g} s",
-            hint="is the destination listening, and reachable?",
-        )
-
-    async def __aexit__(self, *details: object) -> None:
-        with trio.move_on_after(self._parameters.cleanup_timeout_s, shield=True):
-            await self._outgoing.__aexit__(*details)  # type: ignore[arg-type]

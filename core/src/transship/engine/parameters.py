@@ -19,6 +19,7 @@ class Parameters:
         stall_timeout_s: How long a send, or a receive that is due, may make no progress.
         handover_timeout_s: How long the destination may take to load the last of it, to make it
             durable, and to say so.
+        guest_timeout_s: How long the guest may take to pause, or to resume.
         cleanup_timeout_s: How long closing and telling the peer may take after a failure.
     """
 
@@ -27,6 +28,7 @@ class Parameters:
     connect_timeout_s: float = 30.0
     stall_timeout_s: float = 30.0
     handover_timeout_s: float = 300.0
+    guest_timeout_s: float = 10.0
     cleanup_timeout_s: float = 1.0
 
 

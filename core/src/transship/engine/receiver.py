@@ -54,7 +54,10 @@ class StreamReceiver:
             want = next(parsing)
             while True:
                 if isinstance(want, memoryview):
-                    await self._fill(want)
+                    with want:
+                        await self._fill(want)
+                elif want == 0:
+                    await trio.lowlevel.checkpoint()
                 elif count := await self._receive(self.reader.writable()):
                     self.reader.received(count)
                 else:

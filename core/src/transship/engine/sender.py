@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import closing
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from transship.errors import StalledError
+from transship.wire.limits import MIB
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from transship.abc.channel import Channel
     from transship.abc.section import Segments
     from transship.buffers import Buffer
     from transship.engine.pacing import Pacer
+
+
+_BATCH_BYTES: Final = 2 * MIB
+"""What a time-out is for: a slow link may need minutes for a package, and is not stalled."""
 
 
 class _End:
@@ -28,7 +36,7 @@ class StreamSender:
     Args:
         channel: Borrowed.
         pacer: Told of every byte.
-        stall_timeout_s: How long one send may take; it is about a mebibyte.
+        stall_timeout_s: How long two mebibytes may take.
     """
 
     def __init__(self, channel: Channel, pacer: Pacer, stall_timeout_s: float) -> None:
@@ -43,14 +51,16 @@ class StreamSender:
             StalledError: The peer does not take it in time.
             ChannelError: The channel broke.
         """
-        with trio.move_on_after(self._stall_timeout_s) as scope:
-            await self._channel.send_segments(segments)
-        if scope.cancelled_caught:
-            raise StalledError(
-                f"{self._channel.peer} took nothing for {self._stall_timeout_s:g} s",
-                hint="the destination hangs, or the network is gone",
-            )
-        self._pacer.sent(sum(map(len, segments)))
+        for batch in _batches(segments):
+            with trio.move_on_after(self._stall_timeout_s) as scope:
+                await self._channel.send_segments(batch)
+            if scope.cancelled_caught:
+                raise StalledError(
+                    f"{self._channel.peer} did not take {sum(map(len, batch))} bytes within "
+                    f"{self._stall_timeout_s:g} s",
+                    hint="the destination hangs, or the network is gone",
+                )
+            self._pacer.sent(sum(map(len, batch)))
 
     async def send_record(
         self, header: Buffer, body: Segments, footer: Buffer, *, paced: bool
@@ -59,21 +69,22 @@ class StreamSender:
 
         Args:
             header: What precedes the body.
-            body: Pulled one segment ahead, never further.
+            body: Pulled one segment ahead, never further; closed at the end, also of a failure.
             footer: What follows it.
             paced: Whether the bandwidth cap holds.
 
         Returns:
             What the body returned.
         """
-        step = await _advance(body)
-        while not isinstance(step, _End):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.send, header, step)
-                following = await _advance(body)
-            step, header = following, b""
-            if paced:
-                await self.keep_pace()
+        with closing(body):
+            step = await _advance(body)
+            while not isinstance(step, _End):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self.send, header, step)
+                    following = await _advance(body)
+                step, header = following, b""
+                if paced:
+                    await self.keep_pace()
         await self.send(header, footer)
         return step.value
 
@@ -83,6 +94,22 @@ class StreamSender:
         while pause_s := self._pacer.pause_s(trio.current_time()):
             await trio.sleep(pause_s)
             self._pacer.tick(trio.current_time())
+
+
+def _batches(segments: Sequence[Buffer]) -> Iterator[list[Buffer]]:
+    """The same bytes in the same order, in lists of at most :data:`_BATCH_BYTES`."""
+    batch: list[Buffer] = []
+    room = _BATCH_BYTES
+    for segment in segments:
+        with memoryview(segment) as view:
+            start = 0
+            while len(view) - start > room:
+                batch.append(view[start : start + room])
+                yield batch
+                start, batch, room = start + room, [], _BATCH_BYTES
+            batch.append(view[start:])
+            room -= len(view) - start
+    yield batch
 
 
 async def _advance(body: Segments) -> Buffer | _End:

@@ -9,6 +9,7 @@ import trio
 from transship.abc.channel import Channel, ReturnPath
 from transship.abc.section import Pending, Section, SectionSet, Segments
 from transship.engine.answers import Answers
+from transship.engine.deadlines import within
 from transship.engine.failures import concerning
 from transship.engine.globalstate import GlobalState
 from transship.engine.pacing import Pacer
@@ -187,7 +188,7 @@ class Source:
         return await trio.to_thread.run_sync(ask) if exact else ask()
 
     async def _iterate(self) -> None:
-        """Send one part of a round: the sections in order, a later one once an earlier is through."""
+        """Send a part of a round: the sections in order, each once those before it are through."""
         for section in self._live():
             budget = max(1, self._pacer.budget_bytes())
             if not await self._send_section(RecordType.SECTION_PART, section, budget):
@@ -197,8 +198,7 @@ class Source:
         self.was_running = self._guest.is_running
         self._paused_at_s = trio.current_time()
         if self.was_running:
-            with trio.CancelScope(shield=True):
-                await self._guest.pause()
+            await within(self._guest.pause, self._parameters.guest_timeout_s, "pause")
 
     async def _send_ends(self) -> None:
         for section in self._live():
