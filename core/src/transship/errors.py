@@ -168,6 +168,10 @@ class PluginError(MigrationError):
         super().__init__(cause, **facts)
         self.distribution = distribution
 
+    def facts(self) -> dict[str, str | int | bool | None]:
+        """The error as plain data, the distribution included."""
+        return super().facts() | {"distribution": self.distribution}
+
 
 class CancelledError(MigrationError):
     """Somebody asked for the migration to be cancelled."""

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from transship.errors import LocalError
 from transship.guests.dirtylog import MarkedDirtyLog
 from transship.memory.bitmap import DirtyBitmap
 from transship.memory.ramblock import RAMBlock
@@ -101,3 +102,27 @@ def test_log_says_whether_it_logs(block: RAMBlock) -> None:
         step()
         states.append(log.is_logging)
     assert states == [False, True, False]
+
+
+def test_log_that_logs_cannot_be_started_and_goes_on(block: RAMBlock) -> None:
+    log, bitmap = MarkedDirtyLog([block]), DirtyBitmap(64)
+    log.start()
+    log.mark(block, 3)
+    with pytest.raises(LocalError, match="dirty log is in use"):
+        log.start()
+    assert log.sync(block, bitmap) == 1
+    log.stop()
+    log.start()
+
+
+def test_log_of_a_guest_without_ram_cannot_be_started_twice_either() -> None:
+    log = MarkedDirtyLog([])
+    log.start()
+    assert log.is_logging
+    with pytest.raises(LocalError):
+        log.start()
+
+
+def test_log_that_does_not_log_cannot_be_asked(block: RAMBlock) -> None:
+    with pytest.raises(LocalError):
+        MarkedDirtyLog([block]).sync(block, DirtyBitmap(64))

@@ -23,11 +23,16 @@ def over_file(path: Path, pages: int) -> RAMBlock:
     return RAMBlock("m0", mmap.mmap(descriptor, pages * PAGE), descriptor=descriptor)
 
 
+def is_hole(block: RAMBlock, first: int, count: int) -> bool:
+    """Whether all of the pages are holes."""
+    return 0 not in block.find_holes(first, count)
+
+
 @pytest.fixture
 def block(tmp_path: Path) -> Iterator[RAMBlock]:
     """64 pages over a file with nothing in it."""
     block = over_file(tmp_path / "m0", 64)
-    if not block.is_hole(0, 64):
+    if not is_hole(block, 0, 64):
         block.close()
         pytest.skip("the file system does not tell where a file has holes")
     yield block
@@ -38,7 +43,7 @@ def test_anonymous_block_is_zero_and_has_no_known_holes() -> None:
     block = RAMBlock.anonymous("pc.ram", 4 * PAGE)
     assert (block.pages, block.used_length, block.max_length) == (4, 4 * PAGE, 4 * PAGE)
     assert block.view == bytes(4 * PAGE)
-    assert not block.is_hole(0, 4)
+    assert not is_hole(block, 0, 4)
     assert block.find_holes(1, 3) == bytes(3)
     block.reserve(0, 4)
     block.close()
@@ -75,20 +80,20 @@ def test_written_pages_are_no_holes(block: RAMBlock) -> None:
     block.reserve(8, 2)
     block.view[8 * PAGE] = 1
     assert block.find_holes(7, 4) == bytes([1, 0, 0, 1])
-    assert block.is_hole(0, 8)
-    assert not block.is_hole(9, 20)
+    assert is_hole(block, 0, 8)
+    assert not is_hole(block, 9, 20)
 
 
 def test_pages_that_the_guest_wrote_by_itself_are_no_holes(block: RAMBlock) -> None:
     block.view[20 * PAGE + 5] = 1
     assert block.find_holes(19, 3) == bytes([1, 0, 1])
-    assert not block.is_hole(20, 1)
+    assert not is_hole(block, 20, 1)
 
 
 def test_a_page_written_after_it_was_found_to_be_a_hole_is_none(block: RAMBlock) -> None:
-    assert block.is_hole(3, 1)
+    assert is_hole(block, 3, 1)
     block.view[3 * PAGE] = 1
-    assert not block.is_hole(3, 1)
+    assert not is_hole(block, 3, 1)
 
 
 def test_file_that_had_content_before_is_no_hole(tmp_path: Path, block: RAMBlock) -> None:
@@ -98,8 +103,8 @@ def test_file_that_had_content_before_is_no_hole(tmp_path: Path, block: RAMBlock
         file.truncate(64 * PAGE)
     old = over_file(tmp_path / "old", 64)
     assert old.find_holes(0, 64).count(0) >= 1
-    assert not old.is_hole(32, 1)
-    assert old.is_hole(0, 1)
+    assert not is_hole(old, 32, 1)
+    assert is_hole(old, 0, 1)
     old.close()
 
 
@@ -111,7 +116,7 @@ def test_looking_for_holes_writes_nothing(tmp_path: Path, block: RAMBlock) -> No
 def test_reserve_gives_storage(tmp_path: Path, block: RAMBlock) -> None:
     block.reserve(4, 3)
     assert os.stat(tmp_path / "m0").st_blocks * 512 >= 3 * PAGE
-    assert not block.is_hole(4, 3)
+    assert not is_hole(block, 4, 3)
 
 
 def test_data_found_is_reserved_all_the_same(
@@ -123,7 +128,7 @@ def test_data_found_is_reserved_all_the_same(
     )
     reserved = []
     monkeypatch.setattr(os, "posix_fallocate", lambda *arguments: reserved.append(arguments[1:]))
-    assert not block.is_hole(0, 64)
+    assert not is_hole(block, 0, 64)
     block.reserve(4, 2)
     block.reserve(5, 1)
     assert reserved == [(4 * PAGE, 2 * PAGE)]
@@ -167,4 +172,15 @@ def test_close_waits_for_views_and_may_be_repeated() -> None:
         block.close()
     view.release()
     block.close()
+    block.close()
+
+
+def test_close_closes_the_file_although_somebody_holds_a_view(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path / "m0", os.O_RDWR | os.O_CREAT)
+    os.ftruncate(descriptor, PAGE)
+    block = RAMBlock("m0", mmap.mmap(descriptor, PAGE), descriptor=descriptor)
+    with block.view, pytest.raises(BufferError):
+        block.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
     block.close()

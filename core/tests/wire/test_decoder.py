@@ -206,6 +206,19 @@ def test_package_refuses_a_record_that_reaches_beyond_it() -> None:
         drive(inner.next_event(), reader, readinto)
 
 
+@pytest.mark.parametrize("inner", [encoder.ping(9), encoder.package_header(1)])
+def test_package_refuses_commands(inner: bytes) -> None:
+    reader = StreamReader()
+    outer = StreamDecoder(reader)
+    readinto = whole(PC + encoder.package_header(len(inner)) + inner)
+    for _ in range(3):
+        drive(outer.next_event(), reader, readinto)
+    decoder = StreamDecoder(reader, outer)
+    with pytest.raises(StreamError, match="may not come in a package") as caught:
+        drive(decoder.next_event(), reader, readinto)
+    assert caught.value.expected == "SectionHeader or EndOfStream"
+
+
 names = st.text(st.characters(codec="ascii", categories=("L", "N", "P")), min_size=1, max_size=256)
 
 

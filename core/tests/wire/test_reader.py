@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 from typing import TYPE_CHECKING
 
 import pytest
@@ -73,6 +74,46 @@ def test_bounded_stops_every_kind_of_read() -> None:
         reader = StreamReader()
         with reader.bounded(4), pytest.raises(StreamError, match="beyond the package"):
             drive(read(reader), reader, io.BytesIO(bytes(10)).readinto)
+
+
+def test_drive_lets_a_parser_rest_without_reading() -> None:
+    reader = StreamReader()
+    file = io.BytesIO(b"xy")
+
+    def parse() -> Parsing[bytes]:
+        yield 0
+        assert file.tell() == 0
+        first = yield from reader.take(1)
+        yield 0
+        return first + (yield from reader.take(1))
+
+    assert drive(parse(), reader, file.readinto) == b"xy"
+
+
+def test_failed_fill_holds_no_view_of_its_target() -> None:
+    mapping = mmap.mmap(-1, 4096)
+    reader = StreamReader()
+    with memoryview(mapping) as view, pytest.raises(StreamError, match="ends early") as caught:
+        drive(reader.fill(view), reader, io.BytesIO(bytes(100)).readinto)
+    mapping.close()
+    assert caught.value.__traceback__ is not None
+
+
+def test_drive_closes_the_parser_when_reading_fails() -> None:
+    closed = []
+
+    def parse() -> Parsing[None]:
+        try:
+            yield 1
+        finally:
+            closed.append(True)
+
+    def readinto(view: memoryview) -> int:
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="gone") as caught:
+        drive(parse(), StreamReader(), readinto)
+    assert (closed, caught.value.args) == ([True], ("the disk is gone",))
 
 
 def test_at_end_waits_until_it_knows() -> None:

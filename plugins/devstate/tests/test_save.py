@@ -84,6 +84,11 @@ def test_device_is_needed_unless_its_declaration_says_no() -> None:
     assert not section(picky, State(is_plugged=False)).is_needed()
 
 
+def test_device_may_be_left_out_if_its_declaration_can_say_no() -> None:
+    assert not section(VMState("toy"), State()).is_optional
+    assert section(VMState("toy", needed=lambda state: True), State()).is_optional
+
+
 def test_tree_is_saved_in_the_order_of_its_keys() -> None:
     description = VMState("toy", fields=[gtree("t", POINT)])
     state = State(t={9: State(x=1), 2: State(x=2)})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import mmap
 import os
 import zlib
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import pytest
 from ram_helpers import (
@@ -25,11 +27,17 @@ from ram_helpers import (
     xbzrle,
 )
 
-from transship.errors import CheckpointError, LocalError
+from transship.errors import CheckpointError, LocalError, StreamError
 from transship.memory.ramblock import RAMBlock
 from transship.testing.guests import FakeGuest
+from transship.wire.constants import RecordType
+from transship.wire.events import SectionHeader
+from transship.wire.limits import MIB
 from transship_ram._section import RAMSection
 from transship_ram._target import PageCounts
+
+if TYPE_CHECKING:
+    from transship.wire.reader import StreamReader
 
 STEPS = [1, 7, 1000, 1 << 20]
 
@@ -273,6 +281,86 @@ def test_guest_that_gives_a_block_of_another_length_is_at_fault() -> None:
 
     with pytest.raises(LocalError, match="another block for 'a'"):
         load(RAMSection(Odd()), table({"a": PAGE}))
+
+
+@pytest.mark.parametrize("kind", [FULL, XBZRLE])
+@pytest.mark.parametrize("step", [1, 1 << 20])
+def test_stream_cut_inside_a_page_leaves_no_view_of_the_guest(kind: int, step: int) -> None:
+    """The error, whose traceback shows what had views, is alive while the block is closed."""
+    block = RAMBlock.anonymous("a", 4 * PAGE)
+    section = RAMSection(FakeGuest([block]))
+    reader = load(section, table({"a": 4 * PAGE}))
+    content = page(1) if kind == FULL else xbzrle(b"\0\1\1")
+    body = b"".join(record(number * PAGE, kind, content, "a") for number in range(4))
+    with pytest.raises(StreamError, match="ends early") as caught:
+        load(section, body[:-2], step=step, offset=reader.offset)
+    block.close()
+    assert caught.value.__traceback__ is not None
+
+
+def test_page_that_is_refused_at_once_leaves_no_view_of_the_guest() -> None:
+    """Here the error comes from the parser itself, whose frames the traceback shows."""
+    block = RAMBlock.anonymous("a", 4 * PAGE)
+    section = RAMSection(FakeGuest([block]))
+    reader = load(section, table({"a": 4 * PAGE}))
+    body = record(0, FULL, page(1)[:-1], "a")
+    reader.writable()[: len(body)] = body
+    reader.received(len(body))
+    reader.finish()
+    header = SectionHeader(RecordType.SECTION_PART, 1, "ram", 0, 4)
+    with pytest.raises(StreamError, match="ends early") as caught:
+        next(section.load(header, reader))
+    block.close()
+    assert caught.value.__traceback__ is not None
+
+
+def test_full_disk_leaves_no_view_of_the_guest() -> None:
+    block = FullDisk("a", mmap.mmap(-1, 9 * PAGE))
+    block.view[PAGE] = 1
+    body = record(0, ZERO, b"\0", "a") + record(PAGE, ZERO, b"\0")
+    with pytest.raises(LocalError, match="no room") as caught:
+        load(RAMSection(FakeGuest([block])), table({"a": 9 * PAGE}), body + EOS)
+    block.close()
+    assert caught.value.__traceback__ is not None
+
+
+# What it costs the others.
+
+
+@pytest.mark.parametrize("page_size", [PAGE, 16 * PAGE])
+def test_window_full_of_zero_pages_is_taken_in_small_steps(page_size: int) -> None:
+    """No step between two wants does more than 16 MiB of guest memory."""
+    pages = 100 * MIB // page_size
+    guest = OpenGuest(page_size=page_size)
+    section = RAMSection(guest)
+    reader = load(section, table({"a": pages * page_size}))
+    body = record(0, ZERO, b"\0", "a") + b"".join(
+        record(number * page_size, ZERO, b"\0") for number in range(1, pages)
+    )
+    assert largest_step(section, reader, body + EOS) * page_size <= 16 * MIB + page_size
+    assert section.statistics()["zero"] == pages
+
+
+def test_records_taken_one_by_one_are_taken_in_small_steps() -> None:
+    section = RAMSection(OpenGuest())
+    reader = load(section, table({"a": 1000 * PAGE}))
+    body = b"".join(record(number * PAGE, ZERO, b"\0", "a") for number in range(1000))
+    assert largest_step(section, reader, body + EOS) <= 64
+    assert section.statistics()["zero"] == 1000
+
+
+def largest_step(section: RAMSection, reader: StreamReader, body: bytes) -> int:
+    """The most pages that were loaded between two wants, all of the body being at hand."""
+    header = SectionHeader(RecordType.SECTION_PART, 1, "ram", 0, 4)
+    room = reader.writable()
+    room[: len(body)] = body
+    reader.received(len(body))
+    counts = [0]
+    for want in section.load(header, reader):
+        assert want == 0
+        counts.append(section.statistics()["zero"])
+    counts.append(section.statistics()["zero"])
+    return max(after - before for before, after in pairwise(counts))
 
 
 # Statistics.

@@ -331,6 +331,18 @@ def test_cancel_stops_the_log_whenever_it_comes() -> None:
     assert (guest.log.stops, guest.log.is_logging) == (1, False)
 
 
+def test_second_migration_of_a_guest_is_refused_and_leaves_the_first_alone() -> None:
+    guest = FakeGuest({"a": 4 * PAGE})
+    first, second = begun(guest), RAMSection(guest)
+    with pytest.raises(LocalError, match="dirty log is in use"):
+        collect(second.begin())
+    second.cancel()
+    assert (guest.log.stops, guest.log.is_logging) == (0, True)
+    collect(first.iterate(UNLIMITED))
+    guest.write("a", PAGE, b"x")
+    assert first.pending(exact=True) == Pending(must_precopy=PAGE)
+
+
 def test_completing_a_cancelled_section_is_an_error_of_this_side() -> None:
     section = begun(FakeGuest({"a": PAGE}))
     section.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -175,6 +176,19 @@ async def test_link_is_no_socket_even_if_it_leads_to_a_stale_one(tmp_path: Path)
             pass
     assert link.is_symlink()
     assert target.exists()
+
+
+async def test_listening_that_the_kernel_refuses_says_so(
+    monkeypatch: pytest.MonkeyPatch, path: Path
+) -> None:
+    def refuse(self: socket.socket, backlog: int) -> None:
+        raise OSError(errno.EADDRINUSE, "Address already in use")
+
+    monkeypatch.setattr(socket.socket, "listen", refuse)
+    with pytest.raises(ConnectError, match=r"cannot listen on unix:.*already in use"):
+        async with listening(path):
+            pass
+    assert not path.exists()
 
 
 async def test_listening_in_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:

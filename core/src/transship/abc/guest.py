@@ -45,11 +45,19 @@ class Device:
 
 
 class DirtyLog(ABC):
-    """Which pages the guest has written since they were last asked for."""
+    """Which pages the guest has written since they were last asked for.
+
+    A log serves one migration at a time: two that take from it would each miss what the other
+    has taken.
+    """
 
     @abstractmethod
     def start(self) -> None:
-        """Begin to log: from now on no write is missed. Called once a migration."""
+        """Begin to log: from now on no write is missed. Called once a migration.
+
+        Raises:
+            LocalError: It logs already, for another migration, which goes on undisturbed.
+        """
 
     @abstractmethod
     def sync(self, block: RAMBlock, bitmap: DirtyBitmap) -> int:
@@ -64,7 +72,7 @@ class DirtyLog(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Log no more; idempotent."""
+        """Log no more; idempotent. Called only by the migration that started the log."""
 
 
 class Guest(ABC):

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 Segments: TypeAlias = Generator[Buffer, None, bool]
 """The body of one record, as buffers in order. A buffer is borrowed by the engine until it has
 asked for the next two: a generator may reuse three in turn. The returned value says, for
-``iterate``, whether nothing is left for this round."""
+``iterate``, whether nothing is left for this round.
+
+The engine closes the generator, also one that it does not pull to its end: when the migration
+fails or is cancelled, the generator of the record in hand is closed before ``cancel`` is called.
+So what a record alone holds belongs into a ``finally`` or a ``with`` of its generator, and what
+lasts from record to record ends in ``cancel``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,8 @@ class Section:
         version_id: Newest version, the one written.
         minimum_version_id: Oldest version that loads.
         is_live: Whether it is sent in rounds while the guest runs.
+        is_optional: Whether the source may leave it out, because :meth:`is_needed` may say no
+            there; asked on the destination.
     """
 
     idstr: str
@@ -66,9 +73,14 @@ class Section:
     version_id: int = 1
     minimum_version_id: int = 1
     is_live: bool = False
+    is_optional: bool = False
 
     def is_needed(self) -> bool:
-        """Whether the section has anything to send; asked once the guest stands still."""
+        """Whether the section has anything to send.
+
+        Asked on the source only, once the guest stands still. A section that may say no has
+        ``is_optional`` set, or its absence is an error on the destination.
+        """
         return True
 
     def description(self) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -18,6 +18,8 @@ from transship.cli.session import carry_out, conclude
 from transship.errors import HandoverError, MigrationError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from transship.abc.guest import Guest
     from transship.cli.console import Console
     from transship.engine.attempt import Attempt
@@ -43,26 +45,40 @@ class Plan:
     parameters: Parameters
 
 
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
 async def host(guest: Guest, plan: Plan, console: Console) -> int:
-    """Carry out a plan. Returns the exit code."""
+    """Carry out a plan. Returns the exit code.
+
+    Signals are received from beginning to end: what they do by default, between two steps of the
+    plan, would end a process that may have the only copy of a guest.
+    """
+    with trio.open_signal_receiver(*_SIGNALS) as signals:
+        return await _host(guest, plan, console, signals)
+
+
+async def _host(guest: Guest, plan: Plan, console: Console, signals: AsyncIterator[int]) -> int:
     error = None
     if plan.incoming is not None:
-        error = await _arrive(guest, plan.incoming, plan, console)
+        error = await _arrive(guest, plan.incoming, plan, console, signals)
         if error is not None and not isinstance(error, HandoverError):
             return exit_code(error)
     elif not plan.paused:
         await guest.resume()
     if error is None and plan.migrate_to is not None:
-        if await _was_signalled_within(plan.after_s):
+        if await _is_told_to_end_within(plan.after_s, signals):
             return await _stop(guest, None, console)
-        error = await _leave(guest, plan.migrate_to, plan, console)
+        error = await _leave(guest, plan.migrate_to, plan, console, signals)
         if error is None:
             return ExitCode.DONE
-    await _stay(guest, error, console)
+    await _stay(guest, error, console, signals)
     return await _stop(guest, error, console)
 
 
-async def _arrive(guest: Guest, uri: str, plan: Plan, console: Console) -> MigrationError | None:
+async def _arrive(
+    guest: Guest, uri: str, plan: Plan, console: Console, signals: AsyncIterator[int]
+) -> MigrationError | None:
     incoming = assembly.receive(
         guest,
         uri,
@@ -70,30 +86,36 @@ async def _arrive(guest: Guest, uri: str, plan: Plan, console: Console) -> Migra
         on_listening=lambda address: console.note(f"listening {address}"),
         autostart=not plan.paused,
     )
-    return await _attempt("arrived", incoming, console)
+    return await _attempt("arrived", incoming, console, signals)
 
 
-async def _leave(guest: Guest, uri: str, plan: Plan, console: Console) -> MigrationError | None:
+async def _leave(
+    guest: Guest, uri: str, plan: Plan, console: Console, signals: AsyncIterator[int]
+) -> MigrationError | None:
     migration = assembly.migrate(guest, uri, parameters=plan.parameters)
-    return await _attempt("left", migration, console)
+    return await _attempt("left", migration, console, signals)
 
 
-async def _attempt(event: str, attempt: Attempt, console: Console) -> MigrationError | None:
-    error = await carry_out(attempt, console)
+async def _attempt(
+    event: str, attempt: Attempt, console: Console, signals: AsyncIterator[int]
+) -> MigrationError | None:
+    error = await carry_out(attempt, console, signals)
     conclude(console, attempt, error, facts={"event": "failed" if error else event})
     return error
 
 
-async def _was_signalled_within(duration_s: float) -> bool:
+async def _is_told_to_end_within(duration_s: float, signals: AsyncIterator[int]) -> bool:
     """Let the guest run for a while; whether a signal asked for its end instead."""
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        with trio.move_on_after(duration_s):
-            await signals.__anext__()
-            return True
+    with trio.move_on_after(duration_s):
+        async for number in signals:
+            if number != signal.SIGUSR1:
+                return True
     return False
 
 
-async def _stay(guest: Guest, error: MigrationError | None, console: Console) -> None:
+async def _stay(
+    guest: Guest, error: MigrationError | None, console: Console, signals: AsyncIterator[int]
+) -> None:
     """Keep the guest until a signal asks for its end."""
     if isinstance(error, HandoverError):
         console.note(
@@ -104,12 +126,11 @@ async def _stay(guest: Guest, error: MigrationError | None, console: Console) ->
         console.note("the guest runs here; SIGINT or SIGTERM stops it")
     else:
         console.note("the guest is here, paused; SIGUSR1 lets it run, SIGINT or SIGTERM drops it")
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) as signals:
-        async for number in signals:
-            if number != signal.SIGUSR1:
-                return
-            if not guest.is_running:
-                await guest.resume()
+    async for number in signals:
+        if number != signal.SIGUSR1:
+            return
+        if not guest.is_running:
+            await guest.resume()
 
 
 async def _stop(guest: Guest, error: MigrationError | None, console: Console) -> int:

@@ -213,19 +213,11 @@ class Destination:
         with self._reader.bounded(package.length):
             ended = False
             while not ended:
-                match event := await self._next(decoder):
-                    case SectionHeader():
-                        ended = await self._section(event)
+                match await self._next(decoder):
+                    case SectionHeader() as header:
+                        ended = await self._section(header)
                     case EndOfStream():
                         ended = True
-                    case SectionFooter():
-                        pass
-                    case _:
-                        raise self._reader.error(
-                            "a package may hold device sections only",
-                            offset=event.offset if event else None,
-                            found=type(event).__name__,
-                        )
             await self._receiver.run(self._reader.drop(end - self._reader.offset))
         self._devices_loaded = True
 

@@ -84,10 +84,6 @@ class RAMBlock:
         self._reserved[first : first + count] = b"\x01" * count
         self._populated[first : first + count] = b"\x01" * count
 
-    def is_hole(self, first: int, count: int) -> bool:
-        """Whether pages are known to be zero because nothing was ever written to them."""
-        return 0 not in self.find_holes(first, count)
-
     def find_holes(self, first: int, count: int) -> bytes:
         """Find the pages that are known to be zero because nothing was ever written to them.
 
@@ -151,10 +147,13 @@ class RAMBlock:
         """Give the memory back; idempotent.
 
         Raises:
-            BufferError: Somebody still holds a view.
+            BufferError: Somebody still holds a view. The file is closed all the same; the
+                memory goes with the last view, or when this is called again.
         """
         self._view.release()
-        self._mapping.close()
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        try:
+            self._mapping.close()
+        finally:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from importlib.metadata import Distribution, EntryPoint
 
-    from transship.abc.guest import Guest
-    from transship.abc.section import Section
-
 TRANSPORTS: Final = "transship.transports"
 """Entry point group of transports; the name is the URI scheme."""
 
@@ -77,18 +74,6 @@ def section_factories() -> SectionFactories:
         [(report, plugin) for report, plugin in surveyed if plugin is not None],
         [report for report, plugin in surveyed if plugin is None],
     )
-
-
-def create_sections(guest: Guest) -> list[Section]:
-    """Make the sections of all plugins for one migration of one guest.
-
-    Plugins that cannot be used are passed over: :func:`section_factories` also says which, and why
-    a section is missing.
-
-    Raises:
-        PluginError: A factory fails.
-    """
-    return section_factories().create_sections(guest)
 
 
 def installed_plugins() -> list[PluginReport]:

@@ -1,6 +1,7 @@
 """Which distribution would help, as data for error messages; never consulted to load anything.
 
-A plugin by somebody else needs no entry here: once installed it is found by its entry point.
+A plugin by somebody else needs no entry here: once installed it is found by its entry point. The
+distributions named are this project's own, those included that are planned and not yet published.
 """
 
 from __future__ import annotations

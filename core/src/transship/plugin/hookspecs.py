@@ -131,8 +131,9 @@ class SectionHooks:
     def cancel(self) -> None:
         """Undo ``begin``: the migration failed or was cancelled, and the guest stays.
 
-        Source side, at most once, whatever has run before, also after ``complete``. Must be
-        quick and must not raise.
+        Source side, at most once, whatever has run before, also after ``complete``. The
+        generator of a record that failed, or was not pulled to its end, has been closed before.
+        Must be quick and must not raise.
         """
 
     @hookspec(firstresult=True)
@@ -142,6 +143,11 @@ class SectionHooks:
         Destination side, once for each record, guest paused. A generator that yields what it
         wants from the reader; it may run in a worker thread between two wants. Without it the
         section cannot be received.
+
+        Whoever drives the generator closes it, also when the channel breaks, the time is up or
+        the migration is cancelled: then it ends where it waits, by ``GeneratorExit``. Nothing
+        else is called on the destination's side, so what it holds (views of guest memory above
+        all) belongs into a ``with`` or a ``finally``.
 
         Args:
             header: Which record (``header.kind``), in which version.

@@ -63,6 +63,23 @@ def _check_pending(manager: pluggy.PluginManager, plugin: object) -> None:
             raise ValueError(f"there is no hook {caller.name!r}; there are {', '.join(known)}")
 
 
+def _check_marks(manager: pluggy.PluginManager, section: Section, owner: str) -> None:
+    """Refuse a section with a method that is called like a phase, and is no hook.
+
+    pluggy passes over it, and the section would be sent with an empty body.
+    """
+    for phase in _PHASES:
+        method = getattr(type(section), phase, None)
+        if callable(method) and manager.parse_hookimpl_opts(section, phase) is None:
+            raise PluginError(
+                f"{type(section).__qualname__}.{phase} of {owner} is not marked as a hook",
+                section=section.idstr,
+                expected=f"@transship.hookimpl before {phase}, or another name",
+                found="a method that nobody would call",
+                distribution=owner,
+            )
+
+
 _PHASES: Final = ("begin", "iterate", "pending", "complete", "cancel", "load")
 
 
@@ -73,7 +90,8 @@ class SectionRegistry:
         sections: In stream order.
 
     Raises:
-        PluginError: A section breaks a rule of the hooks, or two have one name.
+        PluginError: A section breaks a rule of the hooks, has a method called like a hook that
+            is not marked as one, or two sections have one name.
     """
 
     def __init__(self, sections: Iterable[Section]) -> None:
@@ -87,6 +105,7 @@ class SectionRegistry:
                     section=section.idstr,
                 )
             owner = type(section).__module__
+            _check_marks(self._manager, section, owner)
             register(self._manager, section, f"{section.idstr}/{section.instance_id}", owner)
             self._sections[key] = section
         self._hooks: dict[tuple[int, str], pluggy.HookCaller] = {
@@ -109,13 +128,6 @@ class SectionRegistry:
     def find(self, idstr: str, instance_id: int) -> Section | None:
         """The section with that name."""
         return self._sections.get((idstr, instance_id))
-
-    def implements(self, section: Section, phase: str) -> bool:
-        """Whether the section has the hook of a phase."""
-        return any(
-            implementation.plugin is section
-            for implementation in getattr(self._manager.hook, phase).get_hookimpls()
-        )
 
     def begin(self, section: Section) -> Segments:
         """The body of its START record."""

@@ -16,6 +16,7 @@ from transship.testing.faults import (
     StallAfter,
     one_byte_at_a_time,
 )
+from transship.testing.guests import FakeGuest, GuestWrite
 from transship.testing.listener_checks import LISTENER_CHECKS, Connect, Listen, check_listener
 from transship.testing.memory import MemoryChannel, memory_channel_pair
 
@@ -25,6 +26,8 @@ __all__ = [
     "ChannelWrapper",
     "CloseAfter",
     "Connect",
+    "FakeGuest",
+    "GuestWrite",
     "Listen",
     "MakePair",
     "MemoryChannel",

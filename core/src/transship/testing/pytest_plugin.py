@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from transship.abc.transport import Address, Incoming, Options, Outgoing
+from transship.abc.transport import Address, Incoming, Outgoing
 from transship.errors import BlockedError
+from transship.plugin.transport import PluginTransport
 from transship.testing import channel_checks, listener_checks
 
 if TYPE_CHECKING:
@@ -37,13 +38,13 @@ if TYPE_CHECKING:
 
 
 class TransportPlugin(Protocol):
-    """A module or object with the two hooks of a transport."""
+    """A module or object with the two hooks of a transport; they name the arguments they use."""
 
     @property
-    def start_outgoing(self) -> Callable[[Address, Options], Outgoing]: ...
+    def start_outgoing(self) -> Callable[..., Outgoing]: ...
 
     @property
-    def start_incoming(self) -> Callable[[Address, Options], Incoming]: ...
+    def start_incoming(self) -> Callable[..., Incoming]: ...
 
 
 @pytest.mark.trio
@@ -139,12 +140,17 @@ class ListeningTransportConformance(TransportConformance):
     # Overridable
 
     @pytest.fixture
-    def listen(self, plugin: TransportPlugin, incoming_uri: str) -> Listen:
-        return lambda: plugin.start_incoming(Address.parse(incoming_uri), {})
+    def transport(self, plugin: TransportPlugin, incoming_uri: str) -> PluginTransport:
+        """The plugin as a migration calls it: validated, and told what its hooks ask for."""
+        return PluginTransport(Address.parse(incoming_uri).scheme, plugin, "the one under test")
 
     @pytest.fixture
-    def connect(self, plugin: TransportPlugin) -> Connect:
-        return lambda address: plugin.start_outgoing(address, {})
+    def listen(self, transport: PluginTransport, incoming_uri: str) -> Listen:
+        return lambda: transport.start_incoming(Address.parse(incoming_uri), {})
+
+    @pytest.fixture
+    def connect(self, transport: PluginTransport) -> Connect:
+        return lambda address: transport.start_outgoing(address, {})
 
     @pytest.fixture
     def make_pair(self, listen: Listen, connect: Connect) -> MakePair:
@@ -185,19 +191,17 @@ class ListeningTransportConformance(TransportConformance):
         await listener_checks.check_stops_when_left(listen, connect)
 
     async def test_transport_refuses_unknown_option(
-        self, plugin: TransportPlugin, incoming_uri: str
+        self, transport: PluginTransport, incoming_uri: str
     ) -> None:
         address = Address.parse(incoming_uri)
         with pytest.raises(BlockedError, match="no-such-option"):
-            plugin.start_incoming(address, {"no-such-option": True})
+            transport.start_incoming(address, {"no-such-option": True})
         with pytest.raises(BlockedError, match="no-such-option"):
-            plugin.start_outgoing(address, {"no-such-option": True})
+            transport.start_outgoing(address, {"no-such-option": True})
 
-    async def test_transport_refuses_malformed_address(
-        self, plugin: TransportPlugin, incoming_uri: str
-    ) -> None:
-        scheme = Address.parse(incoming_uri).scheme
+    async def test_transport_refuses_malformed_address(self, transport: PluginTransport) -> None:
+        malformed = Address(transport.scheme, "")
         with pytest.raises(BlockedError):
-            plugin.start_incoming(Address(scheme, ""), {})
+            transport.start_incoming(malformed, {})
         with pytest.raises(BlockedError):
-            plugin.start_outgoing(Address(scheme, ""), {})
+            transport.start_outgoing(malformed, {})

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from transship.wire.constants import (
     COMMAND_LENGTHS,
     MAGIC,
-    TARGET_PAGE_SIZE,
     VERSION,
     CommandType,
     RecordType,
@@ -53,7 +52,6 @@ class StreamDecoder:
 
     Attributes:
         place: Where in the grammar the stream is.
-        page_size: Bytes of a target page, once the configuration has been read.
     """
 
     def __init__(self, reader: StreamReader, outer: StreamDecoder | None = None) -> None:
@@ -61,7 +59,6 @@ class StreamDecoder:
         self._sections: dict[int, SectionHeader] = outer._sections if outer else {}
         self._open: SectionHeader | None = None
         self.place = Place.PACKAGE if outer else Place.BEGINNING
-        self.page_size: int = outer.page_size if outer else TARGET_PAGE_SIZE
 
     def next_event(self) -> Parsing[Event | None]:
         """Read the next event; None at the end of a stream that has ended properly.
@@ -144,7 +141,6 @@ class StreamDecoder:
         configuration = Configuration(machine=name.decode("ascii"), offset=offset)
         while (yield from self._at_configuration_subsection()):
             configuration = yield from self._configuration_subsection(configuration)
-        self.page_size = configuration.page_size
         reader.section = None
         return configuration
 

@@ -1,7 +1,8 @@
 """Which event may follow which, as a table; it knows nothing of bytes or of sides.
 
 ``BODY`` is left only by the footer, ``ENDED`` only by a description: after it nothing comes.
-A package holds the same records as the stream between configuration and EOF, but no package.
+A package holds the same records as the stream between configuration and EOF, but no command, and
+so no package either.
 """
 
 from __future__ import annotations
@@ -47,7 +48,6 @@ GRAMMAR: Final[dict[Place, dict[type[Event], Place]]] = {
     Place.BODY: {SectionFooter: Place.RECORDS},
     Place.PACKAGE: {
         SectionHeader: Place.PACKAGE_BODY,
-        Command: Place.PACKAGE,
         EndOfStream: Place.ENDED,
     },
     Place.PACKAGE_BODY: {SectionFooter: Place.PACKAGE},

@@ -27,9 +27,6 @@ CAPABILITIES: Final = 64
 SECTIONS: Final = 65_536
 """Sections that one stream may open; a large machine has a few hundred."""
 
-COMMAND_BYTES: Final = 65_535
-"""Payload of a command: its length field has 16 bits."""
-
 PACKAGE_BYTES: Final = 16 * MIB
 """Bytes inside one PACKAGED command; the most that QEMU accepts."""
 
@@ -53,9 +50,6 @@ RAM_BLOCKS: Final = 4096
 
 RETURN_MESSAGE_BYTES: Final = 512
 """Payload of a message on the return path; QEMU's own receive buffer."""
-
-RECEIVED_BITMAP_BYTES: Final = 512 * MIB
-"""Bitmap behind a RECV_BITMAP message: a bit a page of :data:`RAM_BYTES`."""
 
 ELEMENTS: Final = 1 << 20
 """Elements of a list, tree or variable array in device state."""

@@ -4,12 +4,16 @@ Parsers of the stream are generators. They yield a :data:`Want` when they cannot
 resumed when it has been met, so the same parser runs over a socket, a file, or one byte at a
 time in a test:
 
-* an ``int``: at least so many more bytes are needed in the window;
-* a ``memoryview``: receive exactly these bytes, straight to where they belong.
+* an ``int``: at least so many more bytes are needed in the window; 0: nothing is wanted, and
+  others may run, since a long step lies behind and there is more to do;
+* a ``memoryview``: receive exactly these bytes, straight to where they belong. It is void once
+  the parser goes on, or is closed.
 
 Whoever drives a parser fills :meth:`StreamReader.writable` and reports it with
 :meth:`StreamReader.received`, or calls :meth:`StreamReader.finish` when no more will come;
-:func:`drive` does all of it for anything that has a ``readinto``.
+It closes the parser whatever happens: the views of guest memory that a parser holds are released
+then, not when the last traceback that shows them is gone. :func:`drive` does all of it for anything
+that has a ``readinto``.
 """
 
 from __future__ import annotations
@@ -150,7 +154,8 @@ class StreamReader:
                 raise self.error(
                     "the stream ends early", expected=f"{rest} more bytes", found="the end"
                 )
-            yield target[len(at_hand) :]
+            with target[len(at_hand) :] as missing:
+                yield missing
 
     def drop(self, count: int) -> Parsing[None]:
         """Read ``count`` bytes and forget them."""
@@ -243,7 +248,7 @@ def drive(
         while True:
             if isinstance(want, memoryview):
                 _fill(want, reader, readinto)
-            else:
+            elif want:
                 count = readinto(reader.writable())
                 if count:
                     reader.received(count)
@@ -252,6 +257,8 @@ def drive(
             want = next(parsing)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
+    finally:
+        parsing.close()
 
 
 def _fill(
@@ -259,7 +266,8 @@ def _fill(
 ) -> None:
     done = 0
     while done < len(target):
-        count = readinto(target[done:])
+        with target[done:] as rest:
+            count = readinto(rest)
         if not count:
             raise reader.error(
                 "the stream ends early",

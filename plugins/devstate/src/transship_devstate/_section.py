@@ -30,6 +30,7 @@ class DeviceSection(Section):
         self.instance_id = device.instance_id
         self.version_id = device.description.version_id
         self.minimum_version_id = device.description.minimum_version_id
+        self.is_optional = device.description.needed is not None
         self._device = device
         self._layout: Layout | None = None
 

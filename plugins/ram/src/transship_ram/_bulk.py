@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from transship.memory import kernels
+from transship.wire.limits import MIB
 from transship_ram._pack import FULL_TAG, ZERO_RECORD_BYTES, ZERO_TAG
 
 if TYPE_CHECKING:
     from transship_ram._arrays import Marks, Numbers
     from transship_ram._target import LoadedBlock
 
-_MOST_RECORDS: Final = 4096
-"""Records taken at once: 16 MiB of guest memory, should all of them be zero pages."""
+_MOST_BYTES: Final = 16 * MIB
+"""Guest memory done at once: some 5 ms, should all of it be zero pages (200 ms for a whole window,
+which holds 0.9 GiB of them)."""
 
 _FEWEST_RECORDS: Final = 3
 """Fewer are taken faster one by one."""
@@ -31,8 +33,9 @@ class BulkLoader:
         self._page_size = page_size
         self._record_bytes = 8 + page_size
         self._kernels = kernels.current()
-        self._pages: Numbers = np.zeros(_MOST_RECORDS, np.int64)
-        self._zeros: Marks = np.zeros(_MOST_RECORDS, np.bool_)
+        most_records = _MOST_BYTES // page_size
+        self._pages: Numbers = np.zeros(most_records, np.int64)
+        self._zeros: Marks = np.zeros(most_records, np.bool_)
 
     def load(self, window: memoryview, block: LoadedBlock) -> int:
         """Apply the records at the start of ``window`` to ``block``.

@@ -43,8 +43,9 @@ class RAMSaver:
     def begin(self) -> Segments:
         """Yield the block table; from now on every page is to be sent, and writes are logged."""
         self._blocks = blocks_in_order(self._guest)
-        self._log = self._guest.dirty_log()
-        self._log.start()
+        log = self._guest.dirty_log()
+        log.start()
+        self._log = log  # only now is it ours to stop
         self._syncs = 1
         self._bitmaps = [DirtyBitmap(block.pages) for block in self._blocks]
         for bitmap in self._bitmaps:

@@ -72,7 +72,7 @@ class LoadedBlock:
         return self.used_length // self._page_size
 
     def page(self, offset: int) -> memoryview:
-        """The page at ``offset``, to be written.
+        """The page at ``offset``, to be written; let go of it at once.
 
         Raises:
             LocalError: There is no room for it.
@@ -102,16 +102,18 @@ class LoadedBlock:
         present = pages[np.frombuffer(holes, np.uint8) == 0]
         if not len(present):
             return
-        view = self._block.view
-        zeros = self._kernels.find_zero_pages(view, self._page_size, present.data)
-        memory = np.frombuffer(view, np.uint8).reshape(-1, self._page_size)
+        zeros = self._kernels.find_zero_pages(self._block.view, self._page_size, present.data)
         for run in _runs(present[np.frombuffer(zeros, np.uint8) == 0]):
             self._reserve(run)
-            memory[run.first : run.end] = 0
+            self._fill_with_zeros(run)
 
     def clear_page(self, offset: int) -> None:
         """Make the page at ``offset`` zero, as :meth:`clear` does."""
         self.clear(np.array([offset // self._page_size], np.int64))
+
+    def _fill_with_zeros(self, run: PageRun) -> None:
+        memory = np.frombuffer(self._block.view, np.uint8)
+        memory[run.first * self._page_size : run.end * self._page_size] = 0
 
     def _reserve(self, run: PageRun) -> None:
         try:

@@ -68,7 +68,7 @@ async def listen(address: UnixAddress) -> AsyncIterator[Listener]:
     try:
         file = _bind(listening, address)
         try:
-            listening.listen(_BACKLOG)
+            _start(listening, address)
             yield listener
         finally:
             file.remove()  # while the socket lives: nobody else's file can have its identity
@@ -91,5 +91,12 @@ async def _connect(connection: socket.socket, address: UnixAddress) -> None:
 def _bind(listening: socket.socket, address: UnixAddress) -> SocketFile:
     try:
         return SocketFile.bind(listening, address)
+    except OSError as error:
+        raise ConnectError(f"cannot listen on {address}: {error.strerror}") from error
+
+
+def _start(listening: socket.socket, address: UnixAddress) -> None:
+    try:
+        listening.listen(_BACKLOG)
     except OSError as error:
         raise ConnectError(f"cannot listen on {address}: {error.strerror}") from error

@@ -47,12 +47,16 @@ def receive(
     guest = StoredGuest.create(
         directory, source=f"a migration to {uri}", max_ram_bytes=max_ram_bytes
     )
-    incoming = assembly.receive(
-        guest,
-        uri,
-        parameters=Parameters(stall_timeout_s=stall_timeout_s),
-        on_listening=lambda address: console.note(f"listening {address}"),
-    )
+    try:
+        incoming = assembly.receive(
+            guest,
+            uri,
+            parameters=Parameters(stall_timeout_s=stall_timeout_s),
+            on_listening=lambda address: console.note(f"listening {address}"),
+        )
+    except BaseException:
+        trio.run(guest.discard)
+        raise
     error = trio.run(carry_out, incoming, console)
     return conclude(
         console,

@@ -26,7 +26,6 @@ MANIFEST: Final = "machine.json"
 DESCRIPTION: Final = "vmdesc.json"
 RAM_FOLDER: Final = "ram"
 DEVICE_FOLDER: Final = "devices"
-DEVICE_STREAM: Final = "devices.stream"
 UNCONFIRMED: Final = "UNCONFIRMED"
 
 MANIFEST_BYTES: Final = 64 * 1024 * 1024
