@@ -408,7 +408,7 @@ def test_first_migration_goes_as_the_tutorial_says(folder: Path) -> None:
     lines = [line.replace("unix:/tmp/", f"unix:{folder}/") for line in lines]
     assert len(lines) == 4
     for (waiting, leaving), verdict in zip(
-        (lines[:2], lines[2:]), ("consistent: True", "wrong: 0"), strict=True
+        (lines[:2], lines[2:]), ("consistent: yes", "wrong: 0"), strict=True
     ):
         said = folder / "said"
         with said.open("w") as stderr, started(waiting, folder, stderr=stderr) as destination:
