@@ -24,6 +24,7 @@ from transship.engine.status import MigrationStatus
 from transship.errors import (
     BlockedError,
     CancelledError,
+    ChannelError,
     ConnectError,
     HandoverError,
     LocalError,
@@ -1138,3 +1139,41 @@ async def test_guest_that_does_not_pause_in_time_fails_the_migration(
     assert isinstance(pair.source_error, StalledError)
     assert "did not pause within 10 s" in pair.source_error.cause
     assert not pair.destination.is_running
+
+
+async def test_source_that_never_reads_its_answers_is_given_up(autojump_clock: MockClock) -> None:
+    near_end, far_end = memory_channel_pair(4096)
+    guest = Machine(is_running=False)
+    incoming = Incoming(guest, sections_of(guest), listening(far_end), PARAMETERS)
+    configuration = encoder.configuration(Configuration(machine="fake"))
+
+    async def ask_for_ever() -> None:
+        with suppress(ChannelError):
+            await near_end.send_segments((encoder.stream_header(), configuration, ASK))
+            while True:
+                await near_end.send_segments((encoder.ping(1) * 100,))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask_for_ever)
+        with pytest.raises(StalledError, match="did not take PONG within 30 s"):
+            await incoming.run()
+    assert guest.history == ["discard"]
+
+
+async def test_answer_that_comes_twice_is_refused() -> None:
+    near_end, far_end = memory_channel_pair(1 << 20)
+    guest = Machine(is_running=True)
+    migration = Migration(guest, sections_of(guest), connected(near_end), PARAMETERS)
+
+    async def answer_twice() -> None:
+        asked = b""
+        while not asked.endswith(ASK):
+            room = memoryview(bytearray(1))
+            asked += bytes(room[: await far_end.receive_some_into(room)])
+        await far_end.send_return(pong(1).encode() * 2)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer_twice)
+        with pytest.raises(RemoteError, match="had not been asked"):
+            await migration.run()
+    assert guest.is_running

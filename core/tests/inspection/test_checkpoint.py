@@ -103,14 +103,6 @@ async def test_device_that_does_not_fit_its_description_is_named(tmp_path: Path)
     json.dumps(report.as_json())
 
 
-async def test_checkpoint_without_description_shows_raw_bytes(tmp_path: Path) -> None:
-    guest = await make(tmp_path / "guest")
-    (guest.path / "vmdesc.json").unlink()
-    report = read_checkpoint(guest.path)
-    assert report.complete
-    assert report.devices[0].fields == {"data": "0102"}
-
-
 def test_folder_that_is_no_checkpoint_is_reported(tmp_path: Path) -> None:
     report = read_checkpoint(tmp_path)
     assert not report.complete

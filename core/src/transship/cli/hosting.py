@@ -131,6 +131,7 @@ async def _stay(
             return
         if not guest.is_running:
             await guest.resume()
+            console.result({"event": "resumed"}, "the guest runs here now")
 
 
 async def _stop(guest: Guest, error: MigrationError | None, console: Console) -> int:

@@ -44,10 +44,19 @@ TIME = _Unit("time", units.parse_time)
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as one JSON object."
 )
+
+
+def _more_than_nothing(context: click.Context, option: click.Parameter, value: float) -> float:
+    if value <= 0:
+        raise click.BadParameter("must be more than 0")
+    return value
+
+
 stall_timeout = click.option(
     "--stall-timeout",
     "stall_timeout_s",
     type=TIME,
+    callback=_more_than_nothing,
     default="30s",
     show_default=True,
     help="Give up when the peer makes no progress for so long.",
@@ -56,6 +65,7 @@ max_ram = click.option(
     "--max-ram",
     "max_ram_bytes",
     type=SIZE,
+    callback=_more_than_nothing,
     default="1TiB",
     show_default=True,
     help="Refuse a machine that claims more RAM.",

@@ -70,7 +70,7 @@ class Answers:
 
     def _take(self, message: ReturnMessage) -> None:
         match message.type:
-            case ReturnType.PONG if message.value() in self._pongs:
+            case ReturnType.PONG if self._is_expected(message.value()):
                 self._pongs[message.value()].set()
             case ReturnType.SHUT if message.value():
                 raise PeerFailedError(
@@ -94,6 +94,9 @@ class Answers:
                     expected="PONG or SHUT",
                     found=message.type.name,
                 )
+
+    def _is_expected(self, value: int) -> bool:
+        return value in self._pongs and not self._pongs[value].is_set()
 
     def expect(self, value: int) -> None:
         """A PING is about to be sent; without that an answer to it is an error."""

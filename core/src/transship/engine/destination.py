@@ -11,6 +11,7 @@ from transship.abc.channel import Channel, ReturnPath
 from transship.engine.failures import concerning
 from transship.engine.receiver import StreamReceiver
 from transship.engine.status import MigrationStatus
+from transship.errors import StalledError
 from transship.wire.constants import CommandType, RecordType
 from transship.wire.decoder import StreamDecoder
 from transship.wire.events import (
@@ -203,7 +204,18 @@ class Destination:
                 expected="OPEN_RETURN_PATH before",
                 found=command.command.name,
             )
-        await self._return_path.send_return(message.encode())
+        await self._send_return(self._return_path, message)
+
+    async def _send_return(self, path: ReturnPath, message: ReturnMessage) -> None:
+        timeout_s = self._parameters.stall_timeout_s
+        with trio.move_on_after(timeout_s) as scope:
+            await path.send_return(message.encode())
+        if scope.cancelled_caught:
+            raise StalledError(
+                f"{self._channel.peer} did not take {message.type.name} within {timeout_s:g} s",
+                offset=self._reader.offset,
+                hint="the source does not read the return path",
+            )
 
     async def _package(self, package: Package, outer: StreamDecoder) -> None:
         """Load the device sections of a package, which ends with EOF and their description."""
@@ -289,4 +301,4 @@ class Destination:
     async def _say(self, *, failed: bool) -> None:
         if self._return_path is not None and not self._has_said:
             self._has_said = True
-            await self._return_path.send_return(shut(failed=failed).encode())
+            await self._send_return(self._return_path, shut(failed=failed))

@@ -62,6 +62,10 @@ class Migration(Attempt):
         """Whether the guest is still this side's."""
         return self._source is None or self._source.owns_guest
 
+    @property
+    def _had_guest_running(self) -> bool:
+        return self._source is not None and self._source.was_running
+
     async def _attempt(self) -> None:
         check_source(self._guest, self._sections)
         self.statistics.total_bytes = sum(block.used_length for block in self._guest.ram_blocks())
@@ -87,15 +91,17 @@ class Migration(Attempt):
                 expected=error.expected,
                 found=error.found,
                 source_may_resume=False,
-                hint="look at the destination before anything else; here the guest stays paused",
+                hint="look at the destination before anything else"
+                + ("; here the guest stays paused" if self._had_guest_running else ""),
             )
-        error.add_context(side="source", source_may_resume=True)
+        may_resume = None if self._guest.accepts_any else True
+        error.add_context(side="source", source_may_resume=may_resume)
         for section in self._sections:
             try:
                 self._sections.cancel(section)
             except Exception as broken:
                 add_trouble(error, f"section {section.idstr!r} could not be cancelled", broken)
-        if self._source is not None and self._source.was_running:
+        if self._had_guest_running:
             try:
                 await within(self._guest.resume, self.parameters.guest_timeout_s, "resume")
             except Exception as broken:

@@ -10,7 +10,6 @@ from transship.guests.stored.manifest import FORMAT, UNCONFIRMED, Manifest
 from transship.inspection.devices import DeviceReader
 from transship.inspection.ram import sha256
 from transship.inspection.report import BlockEntry, RamEntry, Report, SectionEntry
-from transship.wire.description import opaque_device
 from transship.wire.vmdesc import DeviceRecord
 
 if TYPE_CHECKING:
@@ -60,16 +59,13 @@ def _describe(report: Report, guest: StoredGuest, manifest: Manifest) -> None:
                 device.size,
             )
         )
-        text = section.description()
-        if text is None:
-            text = opaque_device(device.idstr, device.instance_id, device.size)
         record = DeviceRecord(
             device.idstr,
             device.instance_id,
             device.version_id,
             device.section_id,
             section.body(),
-            text,
+            section.description(),
         )
         try:
             report.devices.append(devices.read(record))

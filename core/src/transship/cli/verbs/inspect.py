@@ -30,8 +30,8 @@ from transship.inspection.stream import read_stream
 def inspect(path: str, max_ram_bytes: int | None, as_json: bool) -> int:
     """Show what is in PATH: a recorded stream, or a checkpoint folder; - is standard input.
 
-    Ends with 0 if it is complete and sound, with 1 if it is not; the report then says where it
-    broke.
+    Ends with 0 if it is complete and well formed, with 1 if it is not; the report then says where
+    it broke. Whether memory holds what it should nobody can tell: compare the checksums.
 
     \b
     Examples:

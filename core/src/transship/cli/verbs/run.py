@@ -47,6 +47,8 @@ def run(
 ) -> int:
     """Host a GUEST in this process.
 
+    With --incoming and --migrate-to together it takes a guest in and passes it on.
+
     GUEST is synthetic:ram=SIZE,dirty-rate=RATE,..., or module:factory, a function without
     arguments that returns your own guest; or stored:DIRECTORY, which can only move away.
 

@@ -380,13 +380,17 @@ class StoredGuest(Guest):
                 found=f"{size} bytes",
             )
 
-    def _read_description(self, manifest: Manifest) -> Sequence[str | None]:
+    def _read_description(self, manifest: Manifest) -> Sequence[str]:
         """Read the description, and cut it into those of the devices."""
         path = self.path / DESCRIPTION
         try:
             length = path.lstat().st_size
-        except FileNotFoundError:
-            return [None] * len(manifest.devices)
+        except OSError as error:
+            raise CheckpointError(
+                f"{path} cannot be read",
+                expected="the description of all devices",
+                found=error.strerror or str(error),
+            ) from error
         if length > DESCRIPTION_BYTES:
             raise CheckpointError(
                 f"{path} is too long",

@@ -22,8 +22,7 @@ class StoredSection(Section):
         version_id: Version of the body.
         path: The file with the body.
         size: Bytes that the file must have.
-        description: The device's object in the VMDESCRIPTION, as JSON text; None if the
-            checkpoint has none.
+        description: The device's object in the VMDESCRIPTION, as JSON text.
     """
 
     def __init__(
@@ -33,7 +32,7 @@ class StoredSection(Section):
         version_id: int,
         path: Path,
         size: int,
-        description: str | None,
+        description: str,
     ) -> None:
         self.idstr = idstr
         self.instance_id = instance_id
@@ -64,6 +63,6 @@ class StoredSection(Section):
         yield self.body()
         return True
 
-    def description(self) -> str | None:
+    def description(self) -> str:
         """The object of the VMDESCRIPTION, as it came."""
         return self._description
