@@ -68,7 +68,9 @@ class Journal:
         self.path = path
         self._pid = os.getpid()
         self._tag = int.from_bytes(os.urandom(4), "little")
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
+        self._descriptor = os.open(
+            path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666
+        )
 
     def append(self, counter: int, time_ns: int) -> None:
         """Record a tick.
