@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+import json
 import os
 import re
 import shlex
@@ -21,14 +22,15 @@ import time
 import tomllib
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import pytest
 import trio
 from qemu_peer.find import NO_QEMU, QemuBinary, qemu_binaries
 
-from transship import errors
+from transship import abc, errors, testing, toolkit
+from transship.abc import channel as abc_channel, transport as abc_transport
 from transship.abc.transport import Address
 from transship.cli.exits import ExitCode
 from transship.cli.main import main
@@ -36,6 +38,7 @@ from transship.engine.status import MigrationStatus
 from transship.errors import MigrationError, PluginError
 from transship.guests.spec import parse_guest
 from transship.plugin import discovery, hookspecs, selection, tracing
+from transship.testing import pytest_plugin
 from transship.wire import limits
 from transship.wire.grammar import GRAMMAR, Place
 
@@ -229,6 +232,67 @@ def test_function_that_declares_a_field_is_documented() -> None:
         assert f"| `{name}(" in documented
     for name in reference.fields.scalars():
         assert f"`{name}`" in documented
+
+
+def _public_names() -> set[str]:
+    """What the author of a transport may import, modules of the contracts included."""
+    names = {*toolkit.__all__, *testing.__all__}
+    for module in (abc_channel, abc_transport, pytest_plugin):
+        names |= {
+            name
+            for name, value in vars(module).items()
+            if not name.startswith("_")
+            and not isinstance(value, TypeVar)
+            and (
+                getattr(value, "__module__", None) == module.__name__
+                or (name in abc.__all__ and value is vars(abc)[name])
+            )
+        }
+    return names
+
+
+def test_public_names_are_looked_for() -> None:
+    assert {"Channel", "ReturnPath", "Listener", "Address", "Options"} <= _public_names()
+    assert {"Incoming", "Outgoing", "SocketListener", "check_listener"} <= _public_names()
+    assert {"TransportConformance", "TransportPlugin"} <= _public_names()
+
+
+@pytest.mark.parametrize("name", sorted(_public_names()))
+def test_name_that_a_transport_may_use_is_documented(name: str) -> None:
+    assert section_of(page("reference/channels.md"), name).strip()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        abc_channel.Channel,
+        abc_channel.ReturnPath,
+        abc_transport.Address,
+        abc_transport.Listener,
+        toolkit.SocketChannel,
+        toolkit.SocketListener,
+    ],
+    ids=lambda kind: kind.__name__,
+)
+def test_method_of_a_transport_is_documented_with_its_signature(kind: type) -> None:
+    documented = section_of(page("reference/channels.md"), kind.__name__)
+    for name, member in vars(kind).items():
+        is_slot = inspect.ismemberdescriptor(member)
+        if not name.startswith("_") and not is_slot:
+            text = section_of(documented, f"{kind.__name__}.{name}")
+            assert f"def {name}(" in text
+            assert inspect.getdoc(member), f"{kind.__name__}.{name} has no docstring"
+            assert reference.docstrings.plain(inspect.getdoc(member)).split("\n")[0] in text
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest_plugin.TransportConformance, pytest_plugin.ListeningTransportConformance]
+)
+def test_conformance_class_is_documented_with_its_fixtures_and_tests(kind: type) -> None:
+    documented = section_of(page("reference/channels.md"), kind.__name__)
+    for name in vars(kind):
+        if not name.startswith("_") and name != "pytestmark":
+            assert f"\n| `{name}` | " in documented
 
 
 def test_marker_that_nothing_fills_is_an_error() -> None:
@@ -432,6 +496,104 @@ def test_ledger_moves_within_a_program(folder: Path, monkeypatch: pytest.MonkeyP
     assert report["wrong"] == 0
     assert report["migrations"] == 1
     assert report["entries"] > 100
+
+
+# --- the transport of the guide works -------------------------------------------------------------
+
+
+class LoopTransport:
+    """The guide's transport, found as if it were installed.
+
+    Args:
+        folder: Empty; gets a copy of the files, and what an installation would write.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.files = folder / "transship-loop"
+        shutil.copytree(
+            EXAMPLES / "transship-loop", self.files, ignore=shutil.ignore_patterns("__pycache__")
+        )
+        self.project = tomllib.loads((self.files / "pyproject.toml").read_text())["project"]
+        self._site = folder / "site"
+        self._cache = folder / "cache"
+        name, version = self.project["name"], self.project["version"]
+        information = self._site / f"{name.replace('-', '_')}-{version}.dist-info"
+        information.mkdir(parents=True)
+        (information / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        (information / "entry_points.txt").write_text(
+            "".join(
+                f"[{group}]\n" + "".join(f"{point} = {value}\n" for point, value in points.items())
+                for group, points in self.project["entry-points"].items()
+            )
+        )
+
+    def run(self, *arguments: str) -> str:
+        """What ``python -m`` prints with it."""
+        path = [str(self._site), str(self.files / "src"), os.environ.get("PYTHONPATH", "")]
+        result = subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=self.files,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, path)),
+                "XDG_CACHE_HOME": str(self._cache),
+            },
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> LoopTransport:
+    return LoopTransport(tmp_path)
+
+
+def test_transport_of_the_guide_is_loaded(loop: LoopTransport) -> None:
+    plugins = json.loads(loop.run("transship", "plugins", "--json"))["plugins"]
+    (found,) = [plugin for plugin in plugins if plugin["name"] == "loop"]
+    assert found["status"] == "ok"
+    assert found["distribution"] == "transship-loop"
+    assert found["hooks"] == ["start_incoming", "start_outgoing"]
+
+
+def test_transport_of_the_guide_is_pinned_as_ours_are(loop: LoopTransport) -> None:
+    ours = tomllib.loads((ROOT / "plugins" / "unix" / "pyproject.toml").read_text())["project"]
+    assert loop.project["dependencies"] == ours["dependencies"]
+    assert loop.project["requires-python"] == ours["requires-python"]
+
+
+def test_transport_of_the_guide_conforms(loop: LoopTransport) -> None:
+    checks = [name for name in dir(pytest_plugin.ListeningTransportConformance) if "test_" in name]
+    output = loop.run("pytest", "-q", "-p", "no:cacheprovider")
+    assert re.search(rf"^{len(checks)} passed", output, re.MULTILINE), output
+
+
+def test_guest_moves_over_the_transport_of_the_guide(loop: LoopTransport) -> None:
+    pytest.importorskip("transship_ram")
+    pytest.importorskip("transship_devstate")
+    (line,) = [line for line in console(page("how-to/write-a-transport.md")) if " demo " in line]
+    # Another run of this test may be under way on this machine.
+    line = line.replace("loop:demo", f"loop:demo-{os.getpid()}")
+    report = json.loads(loop.run(*shlex.split(line), "--ram", "8MiB", "--json"))
+    assert report["guest"]["consistent"] is True
+
+
+def test_guide_shows_every_file_of_its_transport(loop: LoopTransport) -> None:
+    text = (DOCS / "how-to" / "write-a-transport.md").read_text(encoding="utf-8")
+    for path in loop.files.rglob("*.*"):
+        assert f" {path.name}" in text
+        if path.is_file() and path.name not in ("__init__.py", "py.typed"):
+            included = f"../examples/{path.relative_to(loop.files.parent)}"
+            assert f"```{{literalinclude}} {included}\n" in text
+
+
+# --- the tutorial with QEMU is followed -----------------------------------------------------------
 
 
 @pytest.mark.qemu

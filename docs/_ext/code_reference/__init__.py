@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from . import cli, errors, fields, grammar, hooks, limits, statuses
+from . import channels, cli, errors, fields, grammar, hooks, limits, statuses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 PARTS: Final[dict[str, Callable[[], str]]] = {
+    "channel contracts": channels.contracts,
+    "conformance": channels.conformance,
     "device fields": fields.text,
     "device declarations": fields.declarations,
     "error facts": errors.facts,
@@ -28,7 +30,10 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "grammar": grammar.text,
     "hooks": hooks.text,
     "limits": limits.text,
+    "test kit": channels.checks,
+    "toolkit": channels.tools,
     "transitions": statuses.text,
+    "transport contracts": channels.transports,
     "verbs": cli.text,
 }
 """What may stand in a marker, and what makes the text."""

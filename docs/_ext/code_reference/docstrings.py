@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _ROLE: Final = re.compile(r":(?:[a-z]+:)?[a-z]+:`(~?)([^`]+)`")
 _SECTIONS: Final = ("Args", "Returns", "Raises", "Cancellation", "Attributes", "Ownership")
 _SECTION: Final = re.compile(rf"^({'|'.join(_SECTIONS)}):\s*(.*)$")
-_ENTRY: Final = re.compile(r"^(\*{0,2}\w+): (.*)$")
+_ENTRY: Final = re.compile(r"^(\*{0,2}[\w.]+): (.*)$")
 
 
 def plain(text: str) -> str:

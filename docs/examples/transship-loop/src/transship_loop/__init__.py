@@ -1,0 +1,1 @@
+"""A transport for Transship that stays on one machine: ``loop:NAME``."""
