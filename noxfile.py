@@ -56,6 +56,8 @@ def types(session: nox.Session) -> None:
     for tests in [*(f"{folder}/tests" for folder in DISTRIBUTIONS), "tests"]:
         if any((ROOT / tests).rglob("*.py")):
             session.run("mypy", "--no-error-summary", tests)
+    for documented in ["docs/_ext", *sorted(map(str, Path("docs/examples").glob("*[!_]")))]:
+        session.run("mypy", "--no-error-summary", documented)
 
 
 @nox.session

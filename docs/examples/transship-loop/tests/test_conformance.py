@@ -6,9 +6,9 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from transship_loop import plugin as loop
 
 from transship.testing.pytest_plugin import ListeningTransportConformance
+from transship_loop import plugin as loop
 
 if TYPE_CHECKING:
     from transship.testing.pytest_plugin import TransportPlugin
