@@ -69,11 +69,13 @@ class RecordingListener(Listener):
     uri = "recording:"
 
     def __init__(self, stream: bytes) -> None:
-        self._stream = stream
+        self._channels = [Recording(stream)]
 
     async def accept(self) -> Channel:
+        if not self._channels:
+            await trio.sleep_forever()
         await trio.lowlevel.checkpoint()
-        return Recording(self._stream)
+        return self._channels.pop()
 
 
 async def receive(stream: bytes, folder: Path) -> StreamError | None:

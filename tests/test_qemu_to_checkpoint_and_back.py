@@ -511,11 +511,6 @@ async def test_source_that_wants_more_than_precopy_is_refused_and_runs_on(
     await _assert_refused(qemu, capability, word, scheme, return_path, place)
 
 
-@pytest.mark.xfail(
-    raises=BaseExceptionGroup,
-    reason="receive stops listening once it has a connection, and so never sees the others of "
-    "multifd: the error names a symptom, or comes from the stall time-out",
-)
 @each_qemu
 @pytest.mark.parametrize("scheme", ["unix", "tcp"])
 async def test_source_that_opens_multifd_channels_is_refused_and_runs_on(

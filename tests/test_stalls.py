@@ -318,15 +318,17 @@ class Recorder(ChannelWrapper):
 
 class _OneChannel(Listener):
     def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+        self._channels = [channel]
 
     @property
     def uri(self) -> str:
         return "memory:"
 
     async def accept(self) -> Channel:
+        if not self._channels:
+            await trio.sleep_forever()
         await trio.lowlevel.checkpoint()
-        return self._channel
+        return self._channels.pop()
 
 
 @asynccontextmanager

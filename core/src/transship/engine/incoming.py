@@ -14,10 +14,13 @@ from transship.engine.failures import add_trouble
 from transship.engine.globalstate import GlobalState
 from transship.engine.parameters import QEMU_10_0, Parameters
 from transship.errors import (
+    ChannelError,
     MigrationError,
     NotStartedError,
+    RemoteError,
     UnknownOutcomeError,
 )
+from transship.wire.constants import MULTIFD_MAGIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from transship.abc.channel import Channel
     from transship.abc.guest import Guest
     from transship.abc.section import SectionSet
-    from transship.abc.transport import Incoming as IncomingContext
+    from transship.abc.transport import Incoming as IncomingContext, Listener
     from transship.engine.status import MigrationStatus
 
 
@@ -65,14 +68,55 @@ class Incoming(Attempt):
         self._destination: Destination | None = None
 
     async def _attempt(self) -> None:
-        async with AsyncExitStack() as stack:
-            async with self._incoming as listener:
+        with trio.CancelScope() as leaving:
+            async with self._incoming as listener, AsyncExitStack() as stack:
                 if self._on_listening:
                     self._on_listening(listener.uri)
                 channel = await listener.accept()
-                self._begin_clock()
                 stack.push_async_callback(self._close, channel)
-            await self._load(channel)
+                self._begin_clock()
+                await self._load_alone(channel, listener)
+                leaving.shield = True
+                leaving.deadline = trio.current_time() + self.parameters.cleanup_timeout_s
+
+    async def _load_alone(self, channel: Channel, listener: Listener) -> None:
+        """Load from one channel, and turn away whoever else connects meanwhile.
+
+        Raises:
+            RemoteError: The source opened channels of multifd, which are more than one.
+        """
+        async with trio.open_nursery() as nursery:
+            loading = trio.CancelScope()
+            nursery.start_soon(self._turn_away, listener, loading)
+            with loading:
+                await self._load(channel)
+                nursery.cancel_scope.shield = True
+            nursery.cancel_scope.cancel()
+        if loading.cancelled_caught:
+            raise RemoteError(
+                "the source sends its memory over several channels (multifd)",
+                expected="one channel",
+                found="another, of multifd",
+                hint="switch the source's capability multifd off",
+            )
+
+    async def _turn_away(self, listener: Listener, loading: trio.CancelScope) -> None:
+        """Close every other channel; one of multifd ends the loading, which would wait in vain."""
+        with suppress(ChannelError):
+            while True:
+                other = await listener.accept()
+                if await self._first_bytes(other, len(MULTIFD_MAGIC)) == MULTIFD_MAGIC:
+                    loading.cancel()
+
+    async def _first_bytes(self, channel: Channel, count: int) -> bytes:
+        """What comes first, if it comes soon; zeros instead of what does not. Closes the channel."""
+        first = bytearray(count)
+        try:
+            with trio.move_on_after(self.parameters.cleanup_timeout_s), suppress(ChannelError):
+                await channel.receive_into(memoryview(first))
+        finally:
+            await self._close(channel)
+        return bytes(first)
 
     async def _close(self, channel: Channel) -> None:
         with (

@@ -11,6 +11,9 @@ MAGIC: Final = 0x5145564D
 VERSION: Final = 3
 """The only stream version in use; 2 is obsolete and refused."""
 
+MULTIFD_MAGIC: Final = bytes.fromhex("11223344")
+"""The first four bytes of every channel of multifd but the main one."""
+
 TARGET_PAGE_SIZE: Final = 4096
 """The guest page size of x86; the smallest of every CPU family we carry."""
 
