@@ -109,7 +109,7 @@ class Incoming(Attempt):
                     loading.cancel()
 
     async def _first_bytes(self, channel: Channel, count: int) -> bytes:
-        """What comes first, if it comes soon; zeros instead of what does not. Closes the channel."""
+        """What comes first, zeros where nothing comes soon; closes the channel."""
         first = bytearray(count)
         try:
             with trio.move_on_after(self.parameters.cleanup_timeout_s), suppress(ChannelError):

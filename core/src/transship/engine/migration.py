@@ -13,6 +13,7 @@ from transship.engine.preflight import check_source
 from transship.engine.source import Source
 from transship.errors import (
     MigrationError,
+    PeerClosedError,
     UnknownOutcomeError,
 )
 
@@ -94,6 +95,8 @@ class Migration(Attempt):
                 hint="look at the destination before anything else"
                 + ("; here the guest stays paused" if self._had_guest_running else ""),
             )
+        if isinstance(error, PeerClosedError):
+            error.add_context(hint="the destination's own output says why")
         may_resume = None if self._guest.accepts_any else True
         error.add_context(side="source", source_may_resume=may_resume)
         for section in self._sections:
