@@ -446,9 +446,10 @@ async def test_killed_receive_leaves_the_guest_where_it_was(qemu: QemuBinary, pl
             await _wait_rounds(source, 2)
             receive.kill()
         assert not folder.exists()
-        (begun,) = leftovers(place, "vm")
+        begun, socket = leftovers(place, "vm")
         assert begun.startswith(".vm.partial-")
-        await _assert_runs_on(source, place, leaves=[begun])
+        assert socket == "vm.sock"
+        await _assert_runs_on(source, place, leaves=[begun, socket])
 
         # Again, at the same address and to the same place: the remains are in nobody's way.
         await take(source, place, folder, capabilities={"return-path": True})
