@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import trio
 
-from transship.abc.guest import DeviceRecord, DirtyLog, Guest
 from transship.errors import (
     CheckpointError,
     LocalError,
     MigrationError,
-    RemoteError,
     StreamError,
 )
-from transship.guests.nolog import NoDirtyLog
+from transship.guests.recorded import RecordedGuest
 from transship.guests.stored.files import read_plain, write_lasting
 from transship.guests.stored.folder import PartialFolder
 from transship.guests.stored.images import ImageBlock
@@ -43,10 +40,8 @@ from transship.wire.vmdesc import parse_description
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from transship.wire.events import Configuration
 
-
-class StoredGuest(Guest):
+class StoredGuest(RecordedGuest[ImageBlock]):
     """The state of any machine, in a folder.
 
     Made by :meth:`create`, to be received into, or by :meth:`open`, to be sent. A received one
@@ -59,21 +54,15 @@ class StoredGuest(Guest):
         source: Where it came from, for people.
     """
 
-    machine = ""
-    accepts_any = True
-
-    def __init__(self, path: Path, source: str | None) -> None:
+    def __init__(self, path: Path, source: str | None, max_ram_bytes: int) -> None:
         """Not to be called: see :meth:`create` and :meth:`open`."""
+        super().__init__(max_ram_bytes)
         self.path = path
         self.source = source
         self.manifest: Manifest | None = None
-        self._blocks: list[ImageBlock] = []
         self._sections: list[StoredSection] = []
         self._description: bytes | None = None
-        # Only while it is received.
         self._folder: PartialFolder | None = None
-        self._records: list[DeviceRecord] = []
-        self._max_ram_bytes = 0
 
     # Making one.
 
@@ -92,62 +81,14 @@ class StoredGuest(Guest):
             BlockedError: There is something already, or no folder can be made there.
         """
         folder = PartialFolder(directory)
-        guest = cls(folder.path, source)
+        guest = cls(folder.path, source, max_ram_bytes)
         guest._folder = folder
-        guest._max_ram_bytes = max_ram_bytes
         return guest
 
-    def configure(self, configuration: Configuration) -> None:
-        """Become the machine that the source is.
-
-        Raises:
-            RemoteError: It enabled a capability that changes what is in the stream.
-        """
-        if configuration.capabilities:
-            raise RemoteError(
-                "the source enabled capabilities that change the stream",
-                section="configuration",
-                offset=configuration.offset,
-                expected="none",
-                found=", ".join(configuration.capabilities),
-            )
-        self.machine = configuration.machine
-        self.page_size = configuration.page_size
-        self.uuid = configuration.uuid
-
-    def attach_ram_block(self, idstr: str, used_length: int) -> ImageBlock:
-        """Make the image of a block.
-
-        Raises:
-            RemoteError: It is there already with another length, has no whole pages, or is
-                beyond what is accepted.
-            CheckpointError: The file cannot be made.
-        """
-        for block in self._blocks:
-            if block.idstr == idstr and block.used_length == used_length:
-                return block
-        attached = sum(block.used_length for block in self._blocks)
-        names = {block.idstr for block in self._blocks}
-        if idstr in names or used_length <= 0 or used_length % self.page_size:
-            raise RemoteError(
-                f"RAM block {idstr!r} cannot be stored",
-                expected=f"a new name, and whole pages of {self.page_size} bytes",
-                found=f"{used_length} bytes" + (", a known name" if idstr in names else ""),
-            )
-        if attached + used_length > self._max_ram_bytes:
-            raise RemoteError(
-                f"RAM block {idstr!r} is beyond what is accepted",
-                expected=f"at most {self._max_ram_bytes} bytes of RAM",
-                found=f"{attached + used_length} bytes",
-            )
+    def _make_block(self, idstr: str, length: int) -> ImageBlock:
         name = unused_name(idstr, {block.path.name.lower() for block in self._blocks})
         path = self._partial.path / RAM_FOLDER / name
-        self._blocks.append(ImageBlock.create(idstr, path, used_length, self.page_size))
-        return self._blocks[-1]
-
-    def add_device_records(self, records: Sequence[DeviceRecord]) -> None:
-        """Take device sections, in stream order."""
-        self._records += records
+        return ImageBlock.create(idstr, path, length, self.page_size)
 
     def set_description(self, text: bytes) -> None:
         """Take the VMDESCRIPTION as it came; otherwise it is put together from the records."""
@@ -213,7 +154,7 @@ class StoredGuest(Guest):
         manifest = self._summary(devices)
         text = self._description
         if text is None:
-            described = (record.description for record in self._records)
+            described = (record.description for record in self.records)
             text = compose(self.machine, self.page_size, described)
         write_lasting(folder.path / DESCRIPTION, text)
         folder.mark_unconfirmed()
@@ -223,7 +164,7 @@ class StoredGuest(Guest):
 
     def _write_devices(self, folder: Path) -> list[DeviceFile]:
         devices = []
-        for number, record in enumerate(self._records):
+        for number, record in enumerate(self.records):
             name = f"{number:03}-{encode_name(record.idstr)}-{record.instance_id}"
             write_lasting(folder / name, record.body)
             devices.append(
@@ -285,7 +226,7 @@ class StoredGuest(Guest):
                 f"{directory} is unconfirmed: its source may still run the guest",
                 hint=f"see {directory / UNCONFIRMED}",
             )
-        guest = cls(directory, manifest.source)
+        guest = cls(directory, manifest.source, RAM_BYTES)
         guest.manifest = manifest
         guest.machine = manifest.machine
         guest.page_size = manifest.page_size
@@ -303,42 +244,9 @@ class StoredGuest(Guest):
         """The text of the VMDESCRIPTION, as it came; None if there is none."""
         return self._description
 
-    def ram_blocks(self) -> Sequence[ImageBlock]:
-        """In stream order."""
-        return self._blocks
-
     def sections(self) -> Sequence[StoredSection]:
         """One for each device, in stream order; none while the checkpoint is received."""
         return self._sections
-
-    def dirty_log(self) -> DirtyLog:
-        """One that never logs: nothing writes to a checkpoint."""
-        return NoDirtyLog()
-
-    @property
-    def is_running(self) -> bool:
-        """Never."""
-        return False
-
-    async def pause(self) -> None:
-        """Do nothing: it does not run."""
-
-    async def resume(self) -> None:
-        """Refuse: a checkpoint has no processors, and a guest that seems to run would be a lie.
-
-        Raises:
-            LocalError: Always.
-        """
-        raise LocalError(
-            f"{self.path} is a checkpoint and cannot run", hint="send it to a machine that can"
-        )
-
-    def close(self) -> None:
-        """Give the mappings back; idempotent. One still looked at goes with its last view."""
-        for block in self._blocks:
-            with suppress(BufferError):
-                block.close()
-        self._blocks = []
 
     def _open_ram(self, manifest: Manifest) -> None:
         total = 0
