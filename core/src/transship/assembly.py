@@ -65,6 +65,17 @@ def migrate(
     return Migration(guest, sections_for(guest), outgoing, parameters, observer)
 
 
+def check_outgoing(uri: str, options: Options = _NO_OPTIONS) -> None:
+    """Make sure that an address to leave for makes sense, without connecting.
+
+    Raises:
+        BlockedError: The address is malformed.
+        PluginError: No plugin carries its scheme, or the one that does is broken.
+    """
+    address = Address.parse(uri)
+    find_transport(address.scheme).start_outgoing(address, options)
+
+
 def receive(
     guest: Guest,
     uri: str,

@@ -57,7 +57,8 @@ class Listener(ABC):
     async def accept(self) -> Channel:
         """Wait for the next channel; the caller owns and closes it.
 
-        The channel outlives its listener: it stays open, and works, when listening has stopped.
+        Called again while an earlier channel is in use; a medium that has no more to offer waits
+        for ever. The channel outlives its listener: it works on when listening has stopped.
 
         Raises:
             ChannelError: Listening broke.

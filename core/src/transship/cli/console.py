@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -32,22 +33,34 @@ class Console:
     def result(self, facts: Mapping[str, Any], text: str) -> None:
         """Print a result."""
         self._end_line()
-        click.echo(json.dumps(facts) if self.as_json else text)
+        _write(json.dumps(facts) if self.as_json else text)
 
     def note(self, text: str) -> None:
         """Say something that is not a result."""
         self._end_line()
-        click.echo(text, err=True)
+        _write(text, err=True)
 
     def progress(self, text: str) -> None:
         """Show how far it is; in a terminal the line is replaced by the next."""
         if self._is_live:
-            click.echo(f"\r\x1b[K{text}", err=True, nl=False)
+            _write(f"\r\x1b[K{text}", err=True, nl=False)
             self._open_line = True
         else:
-            click.echo(text, err=True)
+            _write(text, err=True)
 
     def _end_line(self) -> None:
         if self._open_line:
-            click.echo(err=True)
+            _write("", err=True)
             self._open_line = False
+
+
+def _write(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Write, to nowhere if the reader has gone: a guest does not die because nobody listens."""
+    try:
+        click.echo(text, err=err, nl=nl)
+    except OSError:
+        nowhere = open(os.devnull, "w")  # noqa: SIM115 - it lives as long as the process
+        if err:
+            sys.stderr = nowhere
+        else:
+            sys.stdout = nowhere

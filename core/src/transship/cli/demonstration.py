@@ -98,7 +98,11 @@ async def demonstrate(plan: Demonstration, console: Console) -> int:
                 await guest.pause()
                 return conclude(console, migration, error)
             await trio.sleep(_AFTER_S)
-            verdict = await second.stop()
+            try:
+                verdict = await second.stop()
+            except LocalError as failure:
+                console.note(f"transship: {failure}")
+                return ExitCode.FAILED
     code = ExitCode.DONE if verdict["consistent"] else ExitCode.FAILED
     facts = {**outcome(migration, None), "exit_code": int(code), "guest": verdict}
     console.result(facts, _summary(facts))

@@ -54,6 +54,8 @@ async def host(guest: Guest, plan: Plan, console: Console) -> int:
     Signals are received from beginning to end: what they do by default, between two steps of the
     plan, would end a process that may have the only copy of a guest.
     """
+    if plan.migrate_to is not None:
+        assembly.check_outgoing(plan.migrate_to)
     with trio.open_signal_receiver(*_SIGNALS) as signals:
         return await _host(guest, plan, console, signals)
 
@@ -92,7 +94,11 @@ async def _arrive(
 async def _leave(
     guest: Guest, uri: str, plan: Plan, console: Console, signals: AsyncIterator[int]
 ) -> MigrationError | None:
-    migration = assembly.migrate(guest, uri, parameters=plan.parameters)
+    try:
+        migration = assembly.migrate(guest, uri, parameters=plan.parameters)
+    except MigrationError as error:
+        console.note(f"transship: {error}")
+        return error
     return await _attempt("left", migration, console, signals)
 
 
@@ -129,8 +135,13 @@ async def _stay(
     async for number in signals:
         if number != signal.SIGUSR1:
             return
-        if not guest.is_running:
+        if guest.is_running:
+            continue
+        try:
             await guest.resume()
+        except Exception as error:
+            console.note(f"the guest could not be resumed: {error}")
+        else:
             console.result({"event": "resumed"}, "the guest runs here now")
 
 

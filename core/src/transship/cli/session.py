@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from transship.cli.exits import ExitCode, exit_code
 from transship.engine.status import MigrationStatus
-from transship.errors import MigrationError
+from transship.errors import CancelledError, MigrationError
 from transship.units import format_rate, format_size, format_time
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ async def carry_out(
 ) -> MigrationError | None:
     """Run an attempt to its end.
 
-    The first SIGINT or SIGTERM cancels it and waits for the outcome; a second SIGINT leaves the
-    process with 130, once the guest has been given to one side.
+    The first SIGINT or SIGTERM cancels it and waits for the outcome. After a second SIGINT the
+    process ends with 130 as soon as the guest has been given back; if it has been handed over by
+    then, the outcome is told as ever.
 
     Args:
         attempt: Not yet begun.
@@ -42,19 +44,16 @@ async def carry_out(
     if signals is None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             return await carry_out(attempt, console, signals)
-    error = None
     interrupts = _Interrupts(attempt, console)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(interrupts.heed, signals, nursery.cancel_scope)
         nursery.start_soon(_show_progress, attempt, console)
-        try:
+        with suppress(MigrationError):
             await attempt.run()
-        except MigrationError as failure:
-            error = failure
         nursery.cancel_scope.cancel()
-    if interrupts.is_leaving:
+    if interrupts.is_leaving and isinstance(attempt.error, CancelledError):
         raise SystemExit(128 + signal.SIGINT)
-    return error
+    return attempt.error
 
 
 def outcome(attempt: Attempt, error: MigrationError | None) -> dict[str, Any]:
@@ -127,7 +126,8 @@ class _Interrupts:
                 self.is_leaving = True
                 scope.cancel()
                 return
-            self._console.note("cancelling; once more leaves the process")
+            more = "; once more leaves the process" if number == signal.SIGINT else ""
+            self._console.note(f"cancelling{more}")
             self._attempt.cancel()
 
 

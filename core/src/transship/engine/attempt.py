@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transship.engine.parameters import Parameters
     from transship.errors import MigrationError
 
-_LOG: Final = logging.getLogger(__name__)
+LOG: Final = logging.getLogger(__name__)
 
 
 class Attempt(ABC):
@@ -117,7 +117,7 @@ class Attempt(ABC):
             try:
                 self._observer(status)
             except Exception:
-                _LOG.exception("the observer of a migration failed at status %s", status.value)
+                LOG.exception("the observer of a migration failed at status %s", status.value)
 
     @abstractmethod
     async def _attempt(self) -> None:

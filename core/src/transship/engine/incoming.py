@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 import trio
 
-from transship.engine.attempt import Attempt
+from transship.engine.attempt import LOG, Attempt
 from transship.engine.deadlines import within
 from transship.engine.destination import Destination
+from transship.engine.entering import entered
 from transship.engine.failures import add_trouble
 from transship.engine.globalstate import GlobalState
 from transship.engine.parameters import QEMU_10_0, Parameters
@@ -68,16 +70,24 @@ class Incoming(Attempt):
         self._destination: Destination | None = None
 
     async def _attempt(self) -> None:
-        with trio.CancelScope() as leaving:
-            async with self._incoming as listener, AsyncExitStack() as stack:
+        has_arrived = False
+        cleanup_timeout_s = self.parameters.cleanup_timeout_s
+        try:
+            async with (
+                entered(self._incoming, math.inf, cleanup_timeout_s) as listener,
+                AsyncExitStack() as stack,
+            ):
                 if self._on_listening:
                     self._on_listening(listener.uri)
                 channel = await listener.accept()
                 stack.push_async_callback(self._close, channel)
                 self._begin_clock()
                 await self._load_alone(channel, listener)
-                leaving.shield = True
-                leaving.deadline = trio.current_time() + self.parameters.cleanup_timeout_s
+                has_arrived = True
+        except Exception:
+            if not has_arrived:
+                raise
+            LOG.exception("listening could not be ended after the guest had arrived")
 
     async def _load_alone(self, channel: Channel, listener: Listener) -> None:
         """Load from one channel, and turn away whoever else connects meanwhile.
@@ -102,11 +112,14 @@ class Incoming(Attempt):
 
     async def _turn_away(self, listener: Listener, loading: trio.CancelScope) -> None:
         """Close every other channel; one of multifd ends the loading, which would wait in vain."""
-        with suppress(ChannelError):
+        try:
             while True:
                 other = await listener.accept()
-                if await self._first_bytes(other, len(MULTIFD_MAGIC)) == MULTIFD_MAGIC:
+                is_multifd = await self._first_bytes(other, len(MULTIFD_MAGIC)) == MULTIFD_MAGIC
+                if is_multifd and not (self._destination and self._destination.may_have_guest):
                     loading.cancel()
+        except Exception:
+            LOG.debug("nobody else can connect any more", exc_info=True)
 
     async def _first_bytes(self, channel: Channel, count: int) -> bytes:
         """What comes first, zeros where nothing comes soon; closes the channel."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transship.engine.attempt import Attempt
-from transship.engine.connecting import connected
+from transship.engine.attempt import LOG, Attempt
 from transship.engine.deadlines import within
+from transship.engine.entering import entered
 from transship.engine.failures import add_trouble
 from transship.engine.parameters import QEMU_10_0, Parameters
 from transship.engine.preflight import check_source
@@ -70,17 +70,22 @@ class Migration(Attempt):
     async def _attempt(self) -> None:
         check_source(self._guest, self._sections)
         self.statistics.total_bytes = sum(block.used_length for block in self._guest.ram_blocks())
-        async with connected(self._outgoing, self.parameters) as channel:
-            self._source = Source(
-                self._guest,
-                self._sections,
-                channel,
-                self.parameters,
-                self.statistics,
-                self._enter,
-            )
-            await self._source.run()
-            self.is_confirmed = self._source.is_confirmed
+        limits = self.parameters
+        has_left = False
+        try:
+            async with entered(
+                self._outgoing, limits.connect_timeout_s, limits.cleanup_timeout_s
+            ) as channel:
+                self._source = Source(
+                    self._guest, self._sections, channel, limits, self.statistics, self._enter
+                )
+                await self._source.run()
+                self.is_confirmed = self._source.is_confirmed
+                has_left = True
+        except Exception:
+            if not has_left:
+                raise
+            LOG.exception("the channel could not be closed after the guest had left")
 
     async def _clean_up(self, error: MigrationError) -> MigrationError:
         """Whatever happened: exactly one side may run the guest, and the error says which."""

@@ -15,7 +15,7 @@ class Statistics:
         total_bytes: Size of all RAM blocks.
         rounds: Synchronisations of the dirty log; the final one counts.
         bandwidth_bytes_per_s: Achieved in the last slice of 100 ms (source).
-        setup_s: From the start to the end of the setup records.
+        setup_s: How long the START records took (source).
         total_s: From the start (source) or the first contact (destination) to the end.
         downtime_s: From the pause of the guest to the destination's word that it runs; without
             a return path, to the last byte sent (source).

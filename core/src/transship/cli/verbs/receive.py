@@ -13,6 +13,7 @@ from transship.cli.console import Console
 from transship.cli.failing import reports_errors
 from transship.cli.session import carry_out, conclude
 from transship.engine.parameters import Parameters
+from transship.errors import HandoverError
 from transship.guests.stored import StoredGuest
 
 
@@ -58,10 +59,11 @@ def receive(
         trio.run(guest.discard)
         raise
     error = trio.run(carry_out, incoming, console)
+    has_arrived = error is None or isinstance(error, HandoverError)
     return conclude(
         console,
         incoming,
         error,
-        facts={"checkpoint": str(directory)},
+        facts={"checkpoint": str(guest.path) if has_arrived else None},
         text=f"checkpoint in {directory}",
     )
