@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from transship.abc.guest import Guest
     from transship.abc.section import SectionSet
+    from transship.abc.transport import Outgoing
     from transship.engine.status import MigrationStatus
 
 _NO_OPTIONS: Mapping[str, str | int | bool] = {}
@@ -59,9 +60,7 @@ def migrate(
         BlockedError: The address is malformed.
         PluginError: No plugin carries its scheme, or the one that does is broken.
     """
-    address = Address.parse(uri)
-    transport = find_transport(address.scheme)
-    outgoing = transport.start_outgoing(address, options)
+    outgoing = _outgoing(uri, options)
     return Migration(guest, sections_for(guest), outgoing, parameters, observer)
 
 
@@ -72,8 +71,12 @@ def check_outgoing(uri: str, options: Options = _NO_OPTIONS) -> None:
         BlockedError: The address is malformed.
         PluginError: No plugin carries its scheme, or the one that does is broken.
     """
+    _outgoing(uri, options)
+
+
+def _outgoing(uri: str, options: Options) -> Outgoing:
     address = Address.parse(uri)
-    find_transport(address.scheme).start_outgoing(address, options)
+    return find_transport(address.scheme).start_outgoing(address, options)
 
 
 def receive(
@@ -93,8 +96,7 @@ def receive(
         PluginError: No plugin carries its scheme, or the one that does is broken.
     """
     address = Address.parse(uri)
-    transport = find_transport(address.scheme)
-    incoming = transport.start_incoming(address, options)
+    incoming = find_transport(address.scheme).start_incoming(address, options)
     return Incoming(
         guest,
         sections_for(guest),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, NoReturn
 
 import trio
 
@@ -48,6 +48,7 @@ class Attempt(ABC):
         self._scope = trio.CancelScope()
         self._cancel_requested = False
         self._started_s = 0.0
+        self._has_moved = False
 
     async def run(self) -> Statistics:
         """Carry it out, once.
@@ -70,7 +71,9 @@ class Attempt(ABC):
             if self._scope.cancelled_caught:
                 raise CancelledError(self.cancelled_text)
         except BaseException as caught:
-            await self._fail(caught)
+            if not (self._has_moved and isinstance(caught, Exception)):
+                await self._fail(caught)
+            LOG.exception("a transport could not be left after the guest had moved")
         finally:
             self.statistics.total_s = trio.current_time() - self._started_s
         self._enter(MigrationStatus.COMPLETED)
@@ -93,7 +96,7 @@ class Attempt(ABC):
         self._cancel_requested = True
         self._scope.cancel()
 
-    async def _fail(self, caught: BaseException) -> None:
+    async def _fail(self, caught: BaseException) -> NoReturn:
         """Clean up after a failure, shielded, and raise what it comes down to."""
         reason = collapse(caught)
         error = as_migration_error(reason)
@@ -121,7 +124,7 @@ class Attempt(ABC):
 
     @abstractmethod
     async def _attempt(self) -> None:
-        """Do it; raising is failing."""
+        """Do it; raising is failing, until ``_has_moved`` says that the guest is where it goes."""
 
     @abstractmethod
     async def _clean_up(self, error: MigrationError) -> MigrationError:

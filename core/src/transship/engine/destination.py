@@ -80,7 +80,6 @@ class Destination:
         self._return_path: ReturnPath | None = None
         self._loaded: set[tuple[str, int]] = set()
         self._devices_loaded = False
-        self._is_prepared = False
         self._in_device = False
         self._has_said = False
 
@@ -104,7 +103,7 @@ class Destination:
 
     async def _ended(self, event: Event | None, decoder: StreamDecoder) -> bool:
         """Act on an event of the outer stream. Returns whether the guest is complete."""
-        if self._is_prepared and not isinstance(event, (SectionFooter, EndOfStream)):
+        if self.may_have_guest and not isinstance(event, (SectionFooter, EndOfStream)):
             self._check_after_prepared(event)
         match event:
             case Header() | SectionFooter() | None:
@@ -119,7 +118,7 @@ class Destination:
             case Package():
                 await self._package(event, decoder)
             case EndOfStream():
-                return self._is_prepared
+                return self.may_have_guest
             case VMDescription():
                 return True
         return False
@@ -183,7 +182,7 @@ class Destination:
                         hint="switch the source's capability return-path off",
                     )
             case CommandType.PING:
-                if not self._is_prepared and (self._devices_loaded or not self._missing()):
+                if not self.may_have_guest and (self._devices_loaded or not self._missing()):
                     await self._prepare()
                 await self._answer(pong(command.value()), command)
             case CommandType.SWITCHOVER_START:
@@ -243,7 +242,6 @@ class Destination:
             )
         self._enter_device()
         await self._guest.prepare()
-        self._is_prepared = True
         self.may_have_guest = True
 
     def _missing(self) -> list[str]:
@@ -263,7 +261,7 @@ class Destination:
         A source that did not ask before (QEMU) waits for our word, if there is a return path,
         and has finished already, if there is none.
         """
-        if not self._is_prepared:
+        if not self.may_have_guest:
             await self._prepare()
             with trio.CancelScope(shield=True):
                 await self._say(failed=False)

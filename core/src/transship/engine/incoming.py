@@ -70,24 +70,17 @@ class Incoming(Attempt):
         self._destination: Destination | None = None
 
     async def _attempt(self) -> None:
-        has_arrived = False
-        cleanup_timeout_s = self.parameters.cleanup_timeout_s
-        try:
-            async with (
-                entered(self._incoming, math.inf, cleanup_timeout_s) as listener,
-                AsyncExitStack() as stack,
-            ):
-                if self._on_listening:
-                    self._on_listening(listener.uri)
-                channel = await listener.accept()
-                stack.push_async_callback(self._close, channel)
-                self._begin_clock()
-                await self._load_alone(channel, listener)
-                has_arrived = True
-        except Exception:
-            if not has_arrived:
-                raise
-            LOG.exception("listening could not be ended after the guest had arrived")
+        async with (
+            entered(self._incoming, math.inf, self.parameters.cleanup_timeout_s) as listener,
+            AsyncExitStack() as stack,
+        ):
+            if self._on_listening:
+                self._on_listening(listener.uri)
+            channel = await listener.accept()
+            stack.push_async_callback(self._close, channel)
+            self._begin_clock()
+            await self._load_alone(channel, listener)
+            self._has_moved = True
 
     async def _load_alone(self, channel: Channel, listener: Listener) -> None:
         """Load from one channel, and turn away whoever else connects meanwhile.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transship.engine.attempt import LOG, Attempt
+from transship.engine.attempt import Attempt
 from transship.engine.deadlines import within
 from transship.engine.entering import entered
 from transship.engine.failures import add_trouble
@@ -71,21 +71,15 @@ class Migration(Attempt):
         check_source(self._guest, self._sections)
         self.statistics.total_bytes = sum(block.used_length for block in self._guest.ram_blocks())
         limits = self.parameters
-        has_left = False
-        try:
-            async with entered(
-                self._outgoing, limits.connect_timeout_s, limits.cleanup_timeout_s
-            ) as channel:
-                self._source = Source(
-                    self._guest, self._sections, channel, limits, self.statistics, self._enter
-                )
-                await self._source.run()
-                self.is_confirmed = self._source.is_confirmed
-                has_left = True
-        except Exception:
-            if not has_left:
-                raise
-            LOG.exception("the channel could not be closed after the guest had left")
+        async with entered(
+            self._outgoing, limits.connect_timeout_s, limits.cleanup_timeout_s
+        ) as channel:
+            self._source = Source(
+                self._guest, self._sections, channel, limits, self.statistics, self._enter
+            )
+            await self._source.run()
+            self.is_confirmed = self._source.is_confirmed
+            self._has_moved = True
 
     async def _clean_up(self, error: MigrationError) -> MigrationError:
         """Whatever happened: exactly one side may run the guest, and the error says which."""
