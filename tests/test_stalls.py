@@ -16,7 +16,7 @@ from transship.abc import Channel, Listener
 from transship.assembly import sections_for
 from transship.engine.incoming import Incoming
 from transship.engine.migration import Migration
-from transship.engine.parameters import Parameters
+from transship.abc.settings import Parameters, Settings
 from transship.errors import HandoverError, MigrationError
 from transship.guests.synthetic import SyntheticGuest
 from transship.testing import ChannelWrapper, CloseAfter, memory_channel_pair
@@ -360,8 +360,12 @@ async def passes(near: Wrap, far: Wrap) -> tuple[MigrationError | None, Migratio
         await until(lambda: here.counter > 0, "it has ticked")
         near_end, far_end = memory_channel_pair()
         near_channel, far_channel = near(near_end), far(far_end)
-        source = Migration(here, sections_for(here), dialled(near_channel), _PARAMETERS)
-        destination = Incoming(there, sections_for(there), listening(far_channel), _PARAMETERS)
+        source = Migration(
+            here, sections_for(here), dialled(near_channel), Settings(parameters=_PARAMETERS)
+        )
+        destination = Incoming(
+            there, sections_for(there), listening(far_channel), Settings(parameters=_PARAMETERS)
+        )
         async with trio.open_nursery() as nursery:
             for attempt in (source, destination):
                 nursery.start_soon(_ignoring_errors, attempt.run)

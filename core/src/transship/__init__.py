@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transship.assembly import migrate, receive
     from transship.engine.incoming import Incoming
     from transship.engine.migration import Migration
-    from transship.engine.parameters import Parameters
+    from transship.abc.settings import Parameters
     from transship.engine.status import MigrationStatus
     from transship.errors import MigrationError
     from transship.guests.dirtylog import MarkedDirtyLog
@@ -32,7 +32,7 @@ _HOMES: Final = {
     "Migration": "transship.engine.migration",
     "MigrationError": "transship.errors",
     "MigrationStatus": "transship.engine.status",
-    "Parameters": "transship.engine.parameters",
+    "Parameters": "transship.abc.settings",
     "RAMBlock": "transship.memory.ramblock",
     "Section": "transship.abc",
     "hookimpl": "transship.plugin.markers",

@@ -8,26 +8,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from transship.abc.settings import QEMU_10_0, Parameters, Settings
 from transship.abc.transport import Address, Options
 from transship.engine.globalstate import GlobalState
 from transship.engine.incoming import Incoming
 from transship.engine.migration import Migration
-from transship.engine.parameters import QEMU_10_0, Parameters
 from transship.plugin.discovery import find_transport, section_factories
 from transship.plugin.registry import SectionRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from transship.abc.guest import Guest
     from transship.abc.section import SectionSet
     from transship.abc.transport import Outgoing
-    from transship.engine.status import MigrationStatus
+    from transship.engine.blockers import Blockers
+    from transship.engine.limiter import BandwidthLimiter
+    from transship.engine.notifiers import Notifiers
 
 _NO_OPTIONS: Mapping[str, str | int | bool] = {}
 
 
-def sections_for(guest: Guest) -> SectionSet:
+def sections_for(guest: Guest, settings: Settings | None = None) -> SectionSet:
     """The sections of one migration of one guest: of all plugins, of the guest, the run state's.
 
     Raises:
@@ -35,7 +37,7 @@ def sections_for(guest: Guest) -> SectionSet:
             breaks a rule of the hooks.
     """
     factories = section_factories()
-    sections = [*factories.create_sections(guest), *guest.sections()]
+    sections = [*factories.create_sections(guest, settings or Settings()), *guest.sections()]
     carried = {(section.idstr, section.instance_id) for section in sections}
     if (guest.accepts_any or guest.ram_blocks()) and ("ram", 0) not in carried:
         raise factories.missing("ram")
@@ -51,17 +53,39 @@ def migrate(
     uri: str,
     *,
     parameters: Parameters = QEMU_10_0,
+    capabilities: Iterable[str] = (),
     options: Options = _NO_OPTIONS,
-    observer: Callable[[MigrationStatus], None] | None = None,
+    notifiers: Notifiers | None = None,
+    blockers: Blockers | None = None,
+    limiter: BandwidthLimiter | None = None,
 ) -> Migration:
     """Prepare to move a guest away; ``await migration.run()`` does it.
+
+    Args:
+        guest: What moves; it may run.
+        uri: Where to.
+        parameters: May be replaced while it runs: ``migration.parameters = ...``.
+        capabilities: Names of those that are on.
+        options: For the transport.
+        notifiers: Who is told of what happens.
+        blockers: What forbids it, besides what the guest says.
+        limiter: What it shares its bandwidth with.
 
     Raises:
         BlockedError: The address is malformed.
         PluginError: No plugin carries its scheme, or the one that does is broken.
     """
     outgoing = _outgoing(uri, options)
-    return Migration(guest, sections_for(guest), outgoing, parameters, observer)
+    settings = Settings(frozenset(capabilities), parameters)
+    return Migration(
+        guest,
+        sections_for(guest, settings),
+        outgoing,
+        settings,
+        notifiers=notifiers,
+        blockers=blockers,
+        limiter=limiter,
+    )
 
 
 def check_outgoing(uri: str, options: Options = _NO_OPTIONS) -> None:
@@ -84,12 +108,23 @@ def receive(
     uri: str,
     *,
     parameters: Parameters = QEMU_10_0,
+    capabilities: Iterable[str] = (),
     options: Options = _NO_OPTIONS,
-    observer: Callable[[MigrationStatus], None] | None = None,
+    notifiers: Notifiers | None = None,
     on_listening: Callable[[str], None] | None = None,
     autostart: bool = True,
 ) -> Incoming:
     """Prepare to take a guest in; ``await incoming.run()`` does it.
+
+    Args:
+        guest: Where it is loaded; paused.
+        uri: Where to listen.
+        parameters: Limits.
+        capabilities: Names of those that are on.
+        options: For the transport.
+        notifiers: Who is told of what happens.
+        on_listening: Called with the address that a source can use, once it can connect.
+        autostart: Whether a guest that ran on the source is to run here.
 
     Raises:
         BlockedError: The address is malformed.
@@ -97,12 +132,13 @@ def receive(
     """
     address = Address.parse(uri)
     incoming = find_transport(address.scheme).start_incoming(address, options)
+    settings = Settings(frozenset(capabilities), parameters)
     return Incoming(
         guest,
-        sections_for(guest),
+        sections_for(guest, settings),
         incoming,
-        parameters,
-        observer,
+        settings,
+        notifiers=notifiers,
         on_listening=on_listening,
         autostart=autostart,
     )

@@ -38,7 +38,7 @@ class Slow(ChannelWrapper):
 
 def slow_sender(stall_timeout_s: float) -> tuple[Slow, StreamSender]:
     slow = Slow(memory_channel_pair()[0])
-    return slow, StreamSender(slow, Pacer(0, trio.current_time()), stall_timeout_s)
+    return slow, StreamSender(slow, Pacer(0, trio.current_time()), stall_timeout_s, lambda: 0)
 
 
 async def test_slow_link_is_not_a_stalled_one(autojump_clock: MockClock) -> None:

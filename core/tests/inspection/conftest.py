@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from transship.abc import Guest, SectionSet
+from transship.abc import Guest, SectionSet, Settings
 from transship.plugin.registry import SectionRegistry
 
 CAPTURES = Path(
@@ -33,7 +33,7 @@ def capture() -> Callable[[str], bytes]:
 def ram_sections() -> Callable[[Guest], SectionSet]:
     """Makes the sections of the ram plugin, if it is there."""
     plugin = pytest.importorskip("transship_ram.plugin")
-    return lambda guest: SectionRegistry(plugin.create_sections(guest))
+    return lambda guest: SectionRegistry(plugin.create_sections(guest, Settings()))
 
 
 @pytest.fixture

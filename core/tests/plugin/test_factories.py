@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from transship.abc import Settings
 from transship.errors import BlockedError, PluginError
 from transship.plugin.discovery import section_factories
 
@@ -24,7 +25,7 @@ def only_fakes(site: FakeDistributions, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def idstrs() -> list[str]:
-    return [section.idstr for section in section_factories().create_sections(GUEST)]
+    return [section.idstr for section in section_factories().create_sections(GUEST, Settings())]
 
 
 def test_sections_are_in_stream_order_live_ones_first(site: FakeDistributions) -> None:
@@ -37,7 +38,8 @@ def test_sections_are_in_stream_order_live_ones_first(site: FakeDistributions) -
 def test_sections_are_new_for_every_migration(site: FakeDistributions) -> None:
     site.install("fake-alpha", SECTIONS, "alpha", section_factory(("a", False)))
     factories = section_factories()
-    assert factories.create_sections(GUEST)[0] is not factories.create_sections(GUEST)[0]
+    first, second = (factories.create_sections(GUEST, Settings()) for _ in range(2))
+    assert first[0] is not second[0]
 
 
 def test_module_with_two_names_is_asked_once(site: FakeDistributions) -> None:
@@ -50,7 +52,7 @@ def test_broken_factory_is_reported_and_the_others_work(site: FakeDistributions)
     site.install("fake-alpha", SECTIONS, "alpha", section_factory(("a", False)))
     site.install("fake-beta", SECTIONS, "beta", "import no_such_library")
     factories = section_factories()
-    assert [section.idstr for section in factories.create_sections(GUEST)] == ["a"]
+    assert [section.idstr for section in factories.create_sections(GUEST, Settings())] == ["a"]
     failed = [report for report in factories.failures if report.status == "failed"]
     assert [report.distribution for report in failed] == ["fake-beta"]
 
@@ -95,7 +97,7 @@ def test_factory_that_does_wrong_is_named(site: FakeDistributions, body: str, re
     source = f"from transship import hookimpl\n@hookimpl\ndef create_sections(guest):\n    {body}\n"
     site.install("fake-alpha", SECTIONS, "alpha", source)
     with pytest.raises(PluginError) as caught:
-        section_factories().create_sections(GUEST)
+        section_factories().create_sections(GUEST, Settings())
     assert str(caught.value) == f"create_sections of plugin 'alpha' of fake-alpha {reason}"
 
 
@@ -107,4 +109,4 @@ def test_refusal_by_a_factory_reaches_the_caller_as_it_is(site: FakeDistribution
     )
     site.install("fake-alpha", SECTIONS, "alpha", source)
     with pytest.raises(BlockedError, match=r"^pinned$"):
-        section_factories().create_sections(GUEST)
+        section_factories().create_sections(GUEST, Settings())

@@ -8,7 +8,7 @@ from types import SimpleNamespace as State
 
 import pytest
 
-from transship.abc import Device, Guest
+from transship.abc import Device, Guest, Settings
 from transship.errors import StreamError
 from transship.plugin import hookspecs
 from transship.plugin.registry import SectionRegistry, new_manager, register
@@ -52,7 +52,7 @@ class Machine(Guest):
 def registry(*devices: Device) -> SectionRegistry:
     manager = new_manager(hookspecs.SectionFactoryHooks)
     register(manager, plugin, "devstate", "transship-devstate")
-    (sections,) = manager.hook.create_sections(guest=Machine(*devices))
+    (sections,) = manager.hook.create_sections(guest=Machine(*devices), settings=Settings())
     return SectionRegistry(sections)
 
 

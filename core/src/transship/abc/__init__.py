@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from transship.abc.channel import Channel, ReturnPath
-from transship.abc.guest import Device, DirtyLog, Guest
+from transship.abc.guest import Blocker, Device, DirtyLog, Guest
 from transship.abc.section import Pending, Section, SectionSet, Segments
+from transship.abc.settings import Capability, Parameters, Settings
 from transship.abc.transport import Address, Incoming, Listener, Options, Outgoing
 from transship.wire.vmdesc import DeviceRecord
 
 __all__ = [
     "Address",
+    "Blocker",
+    "Capability",
     "Channel",
     "Device",
     "DeviceRecord",
@@ -19,9 +22,11 @@ __all__ = [
     "Listener",
     "Options",
     "Outgoing",
+    "Parameters",
     "Pending",
     "ReturnPath",
     "Section",
     "SectionSet",
     "Segments",
+    "Settings",
 ]

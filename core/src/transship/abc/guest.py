@@ -23,7 +23,23 @@ if TYPE_CHECKING:
     from transship.wire.events import Configuration
     from transship.wire.fields import VMState
 
-__all__ = ["Device", "DeviceRecord", "DirtyLog", "Guest"]
+__all__ = ["Blocker", "Device", "DeviceRecord", "DirtyLog", "Guest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """A reason that forbids moving a guest.
+
+    Args:
+        reason: What an operator is told.
+        owner: Who says so.
+    """
+
+    reason: str
+    owner: str
+
+    def __str__(self) -> str:
+        return f"{self.reason} (says {self.owner})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +52,15 @@ class Device:
         description: How the state is laid out.
         state: The object whose attributes are saved and loaded.
         instance_id: Which of several with the same idstr.
+        is_migratable: Whether its state can be moved at all; a guest with a device that says no
+            stays where it is.
     """
 
     idstr: str
     description: VMState
     state: object
     instance_id: int = 0
+    is_migratable: bool = True
 
 
 class DirtyLog(ABC):
@@ -84,12 +103,14 @@ class Guest(ABC):
         uuid: 16 bytes, sent and compared if set.
         accepts_any: Whether it can hold the state of any machine: RAM blocks and devices that
             it has never heard of (a checkpoint folder does).
+        can_throttle: Whether :meth:`throttle` does something.
     """
 
     machine: str
     page_size: int = TARGET_PAGE_SIZE
     uuid: bytes | None = None
     accepts_any: bool = False
+    can_throttle: bool = False
 
     @abstractmethod
     def ram_blocks(self) -> Sequence[RAMBlock]:
@@ -105,6 +126,10 @@ class Guest(ABC):
 
     def sections(self) -> Sequence[Section]:
         """Sections that this guest brings along, besides those made by plugins."""
+        return ()
+
+    def blockers(self) -> Sequence[Blocker]:
+        """What forbids moving this guest at the moment; asked before it is touched."""
         return ()
 
     @property
@@ -124,6 +149,25 @@ class Guest(ABC):
         """Let the processors run. Never called on both sides of a migration.
 
         Cancellation: shielded by the engine; must end within a second.
+        """
+
+    def throttle(self, percent: int) -> None:
+        """Withhold a share of their time from the processors, until told otherwise.
+
+        Called on the source while the guest runs, and with 0 at the end of every migration that
+        has called it. Must be quick.
+
+        Args:
+            percent: From 1 to 99; 0 lets the guest run at full speed.
+        """
+
+    async def wake(self) -> None:
+        """Wake a machine that sleeps, so that it can be paused; called before it is handed over."""
+
+    def announce(self) -> None:
+        """Tell the network where the guest is now; called a few times after it has arrived.
+
+        Must be quick, and send one packet for each network card at most.
         """
 
     def report(self) -> dict[str, str | int | float | bool | None]:

@@ -1,7 +1,7 @@
 """Hosts a guest in this process: it arrives or starts, runs, and leaves or is stopped.
 
 A guest that is here is never dropped because a migration failed: the process stays until it is
-told to end.
+told to end, by a signal or over QMP.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from transship import assembly
+from transship.abc.settings import Settings
 from transship.cli.exits import ExitCode, exit_code
-from transship.cli.session import carry_out, conclude
-from transship.errors import HandoverError, MigrationError
+from transship.cli.session import conclude, show_progress
+from transship.errors import CancelledError, HandoverError, MigrationError
+from transship.hosting.host import Host, open_host
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from transship.abc.guest import Guest
+    from transship.abc.settings import Parameters
     from transship.cli.console import Console
     from transship.engine.attempt import Attempt
-    from transship.engine.parameters import Parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +33,23 @@ class Plan:
     """What is to happen to the guest.
 
     Args:
-        incoming: Address to wait at; None to start the guest here.
+        incoming: Address to wait at; ``defer`` to be told over QMP; None to start the guest here.
         migrate_to: Address to leave for; None to stay.
         after_s: How long to run before leaving.
         paused: Whether the guest stands still until it is told to run.
-        parameters: Limits of both migrations.
+        qmp: Address at which to take commands; None for no such thing.
+        parameters: Of all migrations.
     """
 
     incoming: str | None
     migrate_to: str | None
     after_s: float
     paused: bool
+    qmp: str | None
     parameters: Parameters
 
 
+DEFER: Final = "defer"
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -53,107 +58,189 @@ async def host(guest: Guest, plan: Plan, console: Console) -> int:
 
     Signals are received from beginning to end: what they do by default, between two steps of the
     plan, would end a process that may have the only copy of a guest.
+
+    Raises:
+        MigrationError: An address makes no sense, or nobody can listen at the one for QMP.
     """
     if plan.migrate_to is not None:
         assembly.check_outgoing(plan.migrate_to)
     with trio.open_signal_receiver(*_SIGNALS) as signals:
-        return await _host(guest, plan, console, signals)
+        hosting = _Hosting(plan, console)
+        async with open_host(
+            guest,
+            Settings(parameters=plan.parameters),
+            awaits_migration=plan.incoming is not None,
+            autostart=not plan.paused,
+            on_over=hosting.report,
+        ) as here:
+            try:
+                await hosting.carry_out(here, signals)
+            except* MigrationError as group:
+                hosting.refusal = group
+        if hosting.refusal is not None:
+            raise _first(hosting.refusal)
+        return hosting.code
 
 
-async def _host(guest: Guest, plan: Plan, console: Console, signals: AsyncIterator[int]) -> int:
-    error = None
-    if plan.incoming is not None:
-        error = await _arrive(guest, plan.incoming, plan, console, signals)
-        if error is not None and not isinstance(error, HandoverError):
-            return exit_code(error)
-    elif not plan.paused:
-        await guest.resume()
-    if error is None and plan.migrate_to is not None:
-        if await _is_told_to_end_within(plan.after_s, signals):
-            return await _stop(guest, None, console)
-        error = await _leave(guest, plan.migrate_to, plan, console, signals)
-        if error is None:
-            return ExitCode.DONE
-    await _stay(guest, error, console, signals)
-    return await _stop(guest, error, console)
+class _Hosting:
+    """What becomes of a plan.
 
+    Attributes:
+        code: The exit code.
+        refusal: What kept it from beginning.
+    """
 
-async def _arrive(
-    guest: Guest, uri: str, plan: Plan, console: Console, signals: AsyncIterator[int]
-) -> MigrationError | None:
-    incoming = assembly.receive(
-        guest,
-        uri,
-        parameters=plan.parameters,
-        on_listening=lambda address: console.note(f"listening {address}"),
-        autostart=not plan.paused,
-    )
-    return await _attempt("arrived", incoming, console, signals)
+    def __init__(self, plan: Plan, console: Console) -> None:
+        self.code: int = ExitCode.DONE
+        self.refusal: BaseExceptionGroup[MigrationError] | None = None
+        self._plan = plan
+        self._console = console
+        self._host: Host
+        self._error: MigrationError | None = None
+        self._is_over = trio.Event()
+        self._has_arrived = trio.Event()
+        self._is_leaving = False
 
+    async def carry_out(self, here: Host, signals: AsyncIterator[int]) -> None:
+        """Do what is planned, until something ends it."""
+        self._host = here
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._heed, signals)
+            nursery.start_soon(self._wait_for_quit)
+            nursery.start_soon(show_progress, lambda: here.active, self._console)
+            if self._plan.qmp is not None:
+                from transship.control.server import serve
 
-async def _leave(
-    guest: Guest, uri: str, plan: Plan, console: Console, signals: AsyncIterator[int]
-) -> MigrationError | None:
-    try:
-        migration = assembly.migrate(guest, uri, parameters=plan.parameters)
-    except MigrationError as error:
-        console.note(f"transship: {error}")
-        return error
-    return await _attempt("left", migration, console, signals)
+                address = await nursery.start(serve, self._plan.qmp, here)
+                self._console.note(f"qmp {address}")
+            nursery.start_soon(self._begin)
+            await self._is_over.wait()
+            nursery.cancel_scope.cancel()
 
-
-async def _attempt(
-    event: str, attempt: Attempt, console: Console, signals: AsyncIterator[int]
-) -> MigrationError | None:
-    error = await carry_out(attempt, console, signals)
-    conclude(console, attempt, error, facts={"event": "failed" if error else event})
-    return error
-
-
-async def _is_told_to_end_within(duration_s: float, signals: AsyncIterator[int]) -> bool:
-    """Let the guest run for a while; whether a signal asked for its end instead."""
-    with trio.move_on_after(duration_s):
-        async for number in signals:
-            if number != signal.SIGUSR1:
-                return True
-    return False
-
-
-async def _stay(
-    guest: Guest, error: MigrationError | None, console: Console, signals: AsyncIterator[int]
-) -> None:
-    """Keep the guest until a signal asks for its end."""
-    if isinstance(error, HandoverError):
-        console.note(
-            "the guest stays here, paused: SIGUSR1 lets it run, if it runs nowhere else; "
-            "SIGINT or SIGTERM drops it"
-        )
-    elif guest.is_running:
-        console.note("the guest runs here; SIGINT or SIGTERM stops it")
-    else:
-        console.note("the guest is here, paused; SIGUSR1 lets it run, SIGINT or SIGTERM drops it")
-    async for number in signals:
-        if number != signal.SIGUSR1:
+    async def _begin(self) -> None:
+        """Start the guest, or wait for it; then let it leave, if it is to."""
+        plan = self._plan
+        if plan.incoming == DEFER:
+            self._console.note("the guest is to arrive; migrate-incoming says where")
+        elif plan.incoming is not None:
+            if not await self._listen(plan.incoming):
+                return
+        elif not plan.paused:
+            await self._host.cont()
+        if plan.incoming is not None:
+            await self._has_arrived.wait()
+        if plan.migrate_to is None:
+            self._say_where_the_guest_is()
             return
-        if guest.is_running:
-            continue
+        await trio.sleep(plan.after_s)
         try:
-            await guest.resume()
-        except Exception as error:
-            console.note(f"the guest could not be resumed: {error}")
+            await self._host.start_migration(plan.migrate_to)
+        except MigrationError as error:
+            self._error = error
+            self._console.note(f"transship: {error}")
+            self._say_where_the_guest_is()
+
+    async def _listen(self, uri: str) -> bool:
+        try:
+            incoming = await self._host.start_incoming(uri)
+        except MigrationError as error:
+            self._console.result({"event": "failed", **_refused(error)}, f"failed: {error}")
+            self._end(exit_code(error))
+            return False
+        self._console.note(f"listening {incoming.address}")
+        return True
+
+    async def report(self, attempt: Attempt) -> None:
+        """Say how a migration ended, and draw the consequence."""
+        error = self._error = attempt.error
+        is_arrival = attempt is self._host.incoming
+        event = "failed" if error else "arrived" if is_arrival else "left"
+        conclude(self._console, attempt, error, facts={"event": event})
+        if self._is_leaving and isinstance(error, CancelledError):
+            self._end(128 + signal.SIGINT)
+        elif is_arrival and not (error is None or isinstance(error, HandoverError)):
+            if self._host.exits_on_error or isinstance(error, CancelledError):
+                self._end(exit_code(error))
+        elif is_arrival and error is None:
+            self._has_arrived.set()
+        elif error is not None:
+            self._say_where_the_guest_is()
+        elif self._plan.qmp is None:
+            self._end(ExitCode.DONE)
+
+    async def _heed(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            attempt = self._host.active
+            if number == signal.SIGUSR1:
+                await self._resume()
+            elif attempt is None:
+                await self._stop()
+                return
+            elif attempt.is_cancelling and number == signal.SIGINT:
+                self._is_leaving = True
+            else:
+                more = "; once more leaves the process" if number == signal.SIGINT else ""
+                self._console.note(f"cancelling{more}")
+                attempt.cancel()
+
+    async def _resume(self) -> None:
+        was_running = self._host.guest.is_running
+        try:
+            await self._host.cont()
+        except MigrationError as error:
+            self._console.note(f"the guest could not be resumed: {error}")
         else:
-            console.result({"event": "resumed"}, "the guest runs here now")
+            if self._host.guest.is_running and not was_running:
+                self._console.result({"event": "resumed"}, "the guest runs here now")
+
+    async def _wait_for_quit(self) -> None:
+        await self._host.is_quitting.wait()
+        self._error = None
+        while (attempt := self._host.active) is not None:
+            attempt.cancel()
+            await trio.sleep(_POLL_S)
+        await self._stop()
+
+    def _say_where_the_guest_is(self) -> None:
+        if isinstance(self._error, HandoverError):
+            self._console.note(
+                "the guest stays here, paused: SIGUSR1 lets it run, if it runs nowhere else; "
+                "SIGINT or SIGTERM drops it"
+            )
+        elif self._host.guest.is_running:
+            self._console.note("the guest runs here; SIGINT or SIGTERM stops it")
+        else:
+            self._console.note(
+                "the guest is here, paused; SIGUSR1 lets it run, SIGINT or SIGTERM drops it"
+            )
+
+    async def _stop(self) -> None:
+        """Stop the guest, and say what it says of itself."""
+        guest, code = self._host.guest, exit_code(self._error)
+        if guest.is_running:
+            await guest.pause()
+        report: dict[str, Any] = await trio.to_thread.run_sync(guest.report)
+        self._console.result(
+            {"event": "stopped", "exit_code": int(code), "guest": report},
+            "stopped" + "".join(f"\n  {name}: {_shown(value)}" for name, value in report.items()),
+        )
+        self._end(code)
+
+    def _end(self, code: int) -> None:
+        self.code = code
+        self._is_over.set()
 
 
-async def _stop(guest: Guest, error: MigrationError | None, console: Console) -> int:
-    if guest.is_running:
-        await guest.pause()
-    report: dict[str, Any] = await trio.to_thread.run_sync(guest.report)
-    console.result(
-        {"event": "stopped", "exit_code": int(exit_code(error)), "guest": report},
-        "stopped" + "".join(f"\n  {name}: {_shown(value)}" for name, value in report.items()),
-    )
-    return exit_code(error)
+_POLL_S: Final = 0.02
+
+
+def _refused(error: MigrationError) -> dict[str, Any]:
+    return {"status": "failed", "exit_code": int(exit_code(error)), "error": error.facts()}
+
+
+def _first(group: BaseExceptionGroup[MigrationError]) -> MigrationError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _shown(value: str | float | None) -> str:

@@ -15,7 +15,7 @@ from transship.errors import CancelledError, MigrationError
 from transship.units import format_rate, format_size, format_time
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from transship.cli.console import Console
     from transship.engine.attempt import Attempt
@@ -47,7 +47,7 @@ async def carry_out(
     interrupts = _Interrupts(attempt, console)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(interrupts.heed, signals, nursery.cancel_scope)
-        nursery.start_soon(_show_progress, attempt, console)
+        nursery.start_soon(show_progress, lambda: attempt, console)
         with suppress(MigrationError):
             await attempt.run()
         nursery.cancel_scope.cancel()
@@ -131,15 +131,16 @@ class _Interrupts:
             self._attempt.cancel()
 
 
-async def _show_progress(attempt: Attempt, console: Console) -> None:
-    """Say how far it is, again only when it has moved."""
+async def show_progress(active: Callable[[], Attempt | None], console: Console) -> None:
+    """Say how far the migration under way is, again only when it has moved."""
     shown = ""
     while True:
         await trio.sleep(console.progress_interval_s)
-        line = _progress_line(attempt)
-        if line != shown:
+        attempt = active()
+        line = "" if attempt is None else _progress_line(attempt)
+        if line not in ("", shown):
             console.progress(line)
-            shown = line
+        shown = line
 
 
 def _progress_line(attempt: Attempt) -> str:

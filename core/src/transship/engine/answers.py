@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -15,9 +16,12 @@ from transship.errors import (
     StalledError,
 )
 from transship.wire.constants import ReturnType
+from transship.wire.reason import read_reason
 from transship.wire.returnpath import ReturnMessage, read_message
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from transship.abc.channel import ReturnPath
 
 
@@ -27,13 +31,15 @@ class Answers:
     Args:
         path: The channel's return path; borrowed.
         peer: Who answers, for messages.
+        last_words_timeout_s: How long to wait for the reason of a failure.
 
     Attributes:
         may_end: Whether the destination may say by now that it has the guest.
     """
 
-    def __init__(self, path: ReturnPath, peer: str) -> None:
+    def __init__(self, path: ReturnPath, peer: str, last_words_timeout_s: float) -> None:
         self.may_end = False
+        self._last_words_timeout_s = last_words_timeout_s
         self._receiver = StreamReceiver.of_return_path(path, peer)
         self._peer = peer
         self._pongs: dict[int, trio.Event] = {}
@@ -66,18 +72,38 @@ class Answers:
                     f"{self._peer} closed the channel before it said that it has the guest",
                     hint="its own output says why",
                 )
+            if message.type is ReturnType.SHUT and message.value():
+                raise await self._failed(message)
             self._take(message)
+
+    async def _failed(self, shut: ReturnMessage) -> PeerFailedError:
+        """The destination failed: as the error that it gives as the reason, if it gives one."""
+        facts: Mapping[str, str | int] = {}
+        with trio.move_on_after(self._last_words_timeout_s), suppress(MigrationError):
+            message = await self._receiver.run(read_message(self._receiver.reader))
+            if message is not None and message.type is ReturnType.REASON:
+                facts = read_reason(message)
+        if not facts:
+            return PeerFailedError(
+                f"{self._peer} failed to load the guest",
+                found=f"SHUT {shut.value()}",
+                hint="its own output says why",
+            )
+        said = {name: str(value) for name, value in facts.items()}
+        offset = facts.get("offset")
+        return PeerFailedError(
+            f"the destination failed: {said['cause']}",
+            section=said.get("section"),
+            offset=offset if isinstance(offset, int) else None,
+            expected=said.get("expected"),
+            found=said.get("found"),
+            hint=said.get("hint"),
+        )
 
     def _take(self, message: ReturnMessage) -> None:
         match message.type:
             case ReturnType.PONG if self._is_expected(message.value()):
                 self._pongs[message.value()].set()
-            case ReturnType.SHUT if message.value():
-                raise PeerFailedError(
-                    f"{self._peer} failed to load the guest",
-                    found=f"SHUT {message.value()}",
-                    hint="its own output says why",
-                )
             case ReturnType.SHUT if self.may_end:
                 self._shut.set()
             case ReturnType.PONG | ReturnType.SHUT:

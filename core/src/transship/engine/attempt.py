@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, ClassVar, Final, NoReturn
 import trio
 
 from transship.engine.failures import as_migration_error, collapse
+from transship.engine.notifiers import Notice, Notifiers, StatusReached
 from transship.engine.stats import Statistics
 from transship.engine.status import MigrationStatus, check_transition
 from transship.errors import CancelledError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from transship.engine.parameters import Parameters
+    from transship.abc.settings import Parameters, Settings
     from transship.errors import MigrationError
 
 LOG: Final = logging.getLogger(__name__)
@@ -26,7 +25,8 @@ class Attempt(ABC):
     """One migration, seen from one side. An object is used once.
 
     Attributes:
-        parameters: Limits.
+        settings: Its capabilities, and its parameters as they are now.
+        notifiers: Who is told of what happens.
         status: Where it is.
         statistics: What it has counted so far.
         error: Why it failed, once it has.
@@ -37,14 +37,12 @@ class Attempt(ABC):
     waiting_for: ClassVar[str]
     cancelled_text: ClassVar[str]
 
-    def __init__(
-        self, parameters: Parameters, observer: Callable[[MigrationStatus], None] | None
-    ) -> None:
-        self.parameters = parameters
+    def __init__(self, settings: Settings, notifiers: Notifiers | None) -> None:
+        self.settings = settings
+        self.notifiers = notifiers or Notifiers()
         self.status = MigrationStatus.NONE
         self.statistics = Statistics()
         self.error: MigrationError | None = None
-        self._observer = observer
         self._scope = trio.CancelScope()
         self._cancel_requested = False
         self._started_s = 0.0
@@ -63,10 +61,10 @@ class Attempt(ABC):
         Cancellation: as if :meth:`cancel` had been called: up to the hand-over the guest is given
         back to the source before the cancellation goes on; after it the migration completes.
         """
-        self._enter(MigrationStatus.SETUP)
         self._begin_clock()
         try:
             with self._scope:
+                await self._enter(MigrationStatus.SETUP)
                 await self._attempt()
             if self._scope.cancelled_caught:
                 raise CancelledError(self.cancelled_text)
@@ -74,10 +72,32 @@ class Attempt(ABC):
             if not (self._has_moved and isinstance(caught, Exception)):
                 await self._fail(caught)
             LOG.exception("a transport could not be left after the guest had moved")
-        finally:
-            self.statistics.total_s = trio.current_time() - self._started_s
-        self._enter(MigrationStatus.COMPLETED)
+        with trio.CancelScope(shield=True):
+            await self._enter(MigrationStatus.COMPLETED)
         return self.statistics
+
+    @property
+    def parameters(self) -> Parameters:
+        """Its parameters; a new set takes effect within a slice of 100 ms."""
+        return self.settings.parameters
+
+    @parameters.setter
+    def parameters(self, parameters: Parameters) -> None:
+        self.settings.parameters = parameters
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, one way or another."""
+        return self.status.is_final
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long it has taken so far, or took."""
+        if self.is_over:
+            return self.statistics.total_s
+        if self.status is MigrationStatus.NONE:
+            return 0.0
+        return trio.current_time() - self._started_s
 
     def _begin_clock(self) -> None:
         """Let the total time count from now."""
@@ -103,24 +123,29 @@ class Attempt(ABC):
         if isinstance(reason, trio.Cancelled):
             error = CancelledError(self.cancelled_text)
         phase = self.status.value
-        if isinstance(error, CancelledError):
-            self._enter(MigrationStatus.CANCELLING)
         with trio.CancelScope(shield=True):
+            if isinstance(error, CancelledError):
+                await self._enter(MigrationStatus.CANCELLING)
             error = self.error = await self._clean_up(error.add_context(phase=phase))
-        is_cancelled = isinstance(error, CancelledError)
-        self._enter(MigrationStatus.CANCELLED if is_cancelled else MigrationStatus.FAILED)
+            is_cancelled = isinstance(error, CancelledError)
+            await self._enter(MigrationStatus.CANCELLED if is_cancelled else MigrationStatus.FAILED)
         if not isinstance(reason, Exception):
             raise caught
         raise error from (error.__cause__ if error is reason else reason)
 
-    def _enter(self, status: MigrationStatus) -> None:
+    async def _enter(self, status: MigrationStatus) -> None:
         check_transition(self.status, status)
+        if status.is_final:
+            self.statistics.total_s = self.elapsed_s
         self.status = status
-        if self._observer:
-            try:
-                self._observer(status)
-            except Exception:
-                LOG.exception("the observer of a migration failed at status %s", status.value)
+        await self._tell(StatusReached(status))
+
+    async def _tell(self, notice: Notice) -> None:
+        await self.notifiers.tell(
+            notice,
+            timeout_s=self.parameters.guest_timeout_s,
+            may_refuse=notice == StatusReached(MigrationStatus.SETUP),
+        )
 
     @abstractmethod
     async def _attempt(self) -> None:

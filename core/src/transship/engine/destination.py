@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
 
@@ -11,7 +11,7 @@ from transship.abc.channel import Channel, ReturnPath
 from transship.engine.failures import concerning
 from transship.engine.receiver import StreamReceiver
 from transship.engine.status import MigrationStatus
-from transship.errors import StalledError
+from transship.errors import MigrationError, StalledError
 from transship.wire.constants import CommandType, RecordType
 from transship.wire.decoder import StreamDecoder
 from transship.wire.events import (
@@ -25,15 +25,16 @@ from transship.wire.events import (
     SectionHeader,
     VMDescription,
 )
+from transship.wire.reason import reason
 from transship.wire.returnpath import ReturnMessage, pong, shut
 from transship.wire.tail import read_tail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from transship.abc.guest import Guest
     from transship.abc.section import SectionSet
-    from transship.engine.parameters import Parameters
+    from transship.abc.settings import Parameters
     from transship.engine.stats import Statistics
 
 
@@ -65,7 +66,7 @@ class Destination:
         channel: Channel,
         parameters: Parameters,
         statistics: Statistics,
-        enter: Callable[[MigrationStatus], None],
+        enter: Callable[[MigrationStatus], Awaitable[None]],
     ) -> None:
         self.may_have_guest = False
         self.owns_guest = False
@@ -82,6 +83,7 @@ class Destination:
         self._devices_loaded = False
         self._in_device = False
         self._has_said = False
+        self._refusal: MigrationError | None = None
 
     async def run(self) -> None:
         """Load everything, to the hand-over.
@@ -105,12 +107,13 @@ class Destination:
         """Act on an event of the outer stream. Returns whether the guest is complete."""
         if self.may_have_guest and not isinstance(event, (SectionFooter, EndOfStream)):
             self._check_after_prepared(event)
+        if self._refusal is not None:
+            await self._refuse(event, self._refusal)
         match event:
             case Header() | SectionFooter() | None:
                 return event is None
             case Configuration():
-                self._guest.configure(event)
-                self._enter(MigrationStatus.ACTIVE)
+                await self._configure(event)
             case SectionHeader():
                 return await self._section(event)
             case Command():
@@ -122,6 +125,20 @@ class Destination:
             case VMDescription():
                 return True
         return False
+
+    async def _configure(self, configuration: Configuration) -> None:
+        try:
+            self._guest.configure(configuration)
+        except MigrationError as error:
+            self._refusal = error
+        else:
+            await self._enter(MigrationStatus.ACTIVE)
+
+    async def _refuse(self, event: Event | None, refusal: MigrationError) -> NoReturn:
+        """Fail because of the configuration, now that the source may have opened a return path."""
+        if isinstance(event, Command) and event.command is CommandType.OPEN_RETURN_PATH:
+            await self._command(event)
+        raise refusal
 
     def _check_after_prepared(self, event: Event | None) -> None:
         """Refuse whatever would change the guest after the source was told that it has loaded."""
@@ -164,7 +181,7 @@ class Destination:
 
     async def _unknown_devices(self, first: SectionHeader) -> None:
         """Keep device sections from ``first`` to the description, which tells them apart."""
-        self._enter_device()
+        await self._enter_device()
         tail = await self._receiver.run(read_tail(self._reader, first))
         self._guest.add_device_records(tail.records)
         self._guest.set_description(tail.description)
@@ -186,7 +203,7 @@ class Destination:
                     await self._prepare()
                 await self._answer(pong(command.value()), command)
             case CommandType.SWITCHOVER_START:
-                self._enter_device()
+                await self._enter_device()
             case _:
                 raise self._reader.error(
                     f"the source wants {command.command.name}, which is not supported",
@@ -218,7 +235,7 @@ class Destination:
 
     async def _package(self, package: Package, outer: StreamDecoder) -> None:
         """Load the device sections of a package, which ends with EOF and their description."""
-        self._enter_device()
+        await self._enter_device()
         decoder = StreamDecoder(self._reader, outer)
         end = self._reader.offset + package.length
         with self._reader.bounded(package.length):
@@ -240,7 +257,7 @@ class Destination:
                 expected=", ".join(missing),
                 found="the end of the stream",
             )
-        self._enter_device()
+        await self._enter_device()
         await self._guest.prepare()
         self.may_have_guest = True
 
@@ -269,10 +286,10 @@ class Destination:
         with trio.CancelScope(shield=True):
             await self._guest.commit()
 
-    def _enter_device(self) -> None:
+    async def _enter_device(self) -> None:
         if not self._in_device:
             self._in_device = True
-            self._enter(MigrationStatus.DEVICE)
+            await self._enter(MigrationStatus.DEVICE)
 
     async def say_started(self) -> None:
         """Tell a source that waits for it that the guest is here, and let it close the channel.
@@ -288,15 +305,19 @@ class Destination:
             while await self._channel.receive_some_into(rest):
                 pass
 
-    async def say_failed(self) -> None:
-        """Tell the source that it failed. Best effort."""
+    async def say_failed(self, error: MigrationError) -> None:
+        """Tell the source that it failed, and why. Best effort."""
         with (
             trio.move_on_after(self._parameters.cleanup_timeout_s, shield=True),
             suppress(Exception),
         ):
-            await self._say(failed=True)
+            if await self._say(failed=True) and self._return_path is not None:
+                await self._send_return(self._return_path, reason(error))
 
-    async def _say(self, *, failed: bool) -> None:
-        if self._return_path is not None and not self._has_said:
-            self._has_said = True
-            await self._send_return(self._return_path, shut(failed=failed))
+    async def _say(self, *, failed: bool) -> bool:
+        """Send SHUT, once; returns whether it was."""
+        if self._return_path is None or self._has_said:
+            return False
+        self._has_said = True
+        await self._send_return(self._return_path, shut(failed=failed))
+        return True

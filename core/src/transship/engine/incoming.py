@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from transship.abc.settings import Settings
 from transship.engine.attempt import LOG, Attempt
 from transship.engine.deadlines import within
 from transship.engine.destination import Destination
 from transship.engine.entering import entered
-from transship.engine.failures import add_trouble
+from transship.engine.failures import add_trouble, as_migration_error, collapse
 from transship.engine.globalstate import GlobalState
-from transship.engine.parameters import QEMU_10_0, Parameters
+from transship.engine.notifiers import GuestResumed, Notifiers
 from transship.errors import (
+    CancelledError,
     ChannelError,
     MigrationError,
     NotStartedError,
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from transship.abc.guest import Guest
     from transship.abc.section import SectionSet
     from transship.abc.transport import Incoming as IncomingContext, Listener
-    from transship.engine.status import MigrationStatus
 
 
 class Incoming(Attempt):
@@ -41,10 +42,14 @@ class Incoming(Attempt):
         guest: Where it is loaded; paused.
         sections: Its sections, made for this migration.
         incoming: The transport's context manager, not entered yet.
-        parameters: Limits.
-        observer: Called with each status as it is reached; must not block or raise.
+        settings: The same that the sections were made with.
+        notifiers: Who is told of what happens.
         on_listening: Called with the address that a source can use, once it can connect.
-        autostart: Whether a guest that ran on the source is to run here.
+        autostart: Whether a guest that ran on the source is to run here; may be changed until it
+            has arrived.
+
+    Attributes:
+        address: The address that a source can use; None until it can connect.
     """
 
     waiting_for = "waiting for a source"
@@ -55,18 +60,19 @@ class Incoming(Attempt):
         guest: Guest,
         sections: SectionSet,
         incoming: IncomingContext,
-        parameters: Parameters = QEMU_10_0,
-        observer: Callable[[MigrationStatus], None] | None = None,
+        settings: Settings | None = None,
         *,
+        notifiers: Notifiers | None = None,
         on_listening: Callable[[str], None] | None = None,
         autostart: bool = True,
     ) -> None:
-        super().__init__(parameters, observer)
+        super().__init__(settings or Settings(), notifiers)
+        self.autostart = autostart
+        self.address: str | None = None
         self._guest = guest
         self._sections = sections
         self._incoming = incoming
         self._on_listening = on_listening
-        self._autostart = autostart
         self._destination: Destination | None = None
 
     async def _attempt(self) -> None:
@@ -74,6 +80,7 @@ class Incoming(Attempt):
             entered(self._incoming, math.inf, self.parameters.cleanup_timeout_s) as listener,
             AsyncExitStack() as stack,
         ):
+            self.address = listener.uri
             if self._on_listening:
                 self._on_listening(listener.uri)
             channel = await listener.accept()
@@ -142,8 +149,8 @@ class Incoming(Attempt):
         )
         try:
             await destination.run()
-        except BaseException:
-            await destination.say_failed()
+        except BaseException as error:
+            await destination.say_failed(self._as_reason(error))
             raise
         with trio.CancelScope(shield=True):
             await self._start()
@@ -151,8 +158,16 @@ class Incoming(Attempt):
 
     async def _start(self) -> None:
         state = self._sections.find(GlobalState.idstr, 0)
-        if self._autostart and isinstance(state, GlobalState) and state.was_running:
+        if self.autostart and isinstance(state, GlobalState) and state.was_running:
             await within(self._guest.resume, self.parameters.guest_timeout_s, "resume")
+            await self._tell(GuestResumed())
+
+    def _as_reason(self, error: BaseException) -> MigrationError:
+        """What the source is told."""
+        reason = collapse(error)
+        if isinstance(reason, trio.Cancelled):
+            return CancelledError("the migration was cancelled on the destination")
+        return as_migration_error(reason)
 
     async def _clean_up(self, error: MigrationError) -> MigrationError:
         """Whatever happened: exactly one side may run the guest, and the error says which."""

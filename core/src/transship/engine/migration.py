@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from transship.abc.settings import Settings
 from transship.engine.attempt import Attempt
+from transship.engine.blockers import Blockers, check_blockers
 from transship.engine.deadlines import within
 from transship.engine.entering import entered
 from transship.engine.failures import add_trouble
-from transship.engine.parameters import QEMU_10_0, Parameters
+from transship.engine.notifiers import GuestResumed, Notifiers
 from transship.engine.preflight import check_source
 from transship.engine.source import Source
+from transship.engine.status import MigrationStatus
 from transship.errors import (
+    LocalError,
     MigrationError,
     PeerClosedError,
     UnknownOutcomeError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from transship.abc.guest import Guest
     from transship.abc.section import SectionSet
     from transship.abc.transport import Outgoing
-    from transship.engine.status import MigrationStatus
+    from transship.engine.limiter import BandwidthLimiter
 
 
 class Migration(Attempt):
@@ -33,8 +38,10 @@ class Migration(Attempt):
         guest: What moves; it may run.
         sections: Its sections, made for this migration.
         outgoing: The transport's context manager, not entered yet.
-        parameters: Limits.
-        observer: Called with each status as it is reached; must not block or raise.
+        settings: The same that the sections were made with.
+        notifiers: Who is told of what happens.
+        blockers: What forbids it, besides what the guest says.
+        limiter: What it shares its bandwidth with.
 
     Attributes:
         is_confirmed: Whether the destination said that it has the guest.
@@ -48,11 +55,16 @@ class Migration(Attempt):
         guest: Guest,
         sections: SectionSet,
         outgoing: Outgoing,
-        parameters: Parameters = QEMU_10_0,
-        observer: Callable[[MigrationStatus], None] | None = None,
+        settings: Settings | None = None,
+        *,
+        notifiers: Notifiers | None = None,
+        blockers: Blockers | None = None,
+        limiter: BandwidthLimiter | None = None,
     ) -> None:
-        super().__init__(parameters, observer)
+        super().__init__(settings or Settings(), notifiers)
         self.is_confirmed = False
+        self._blockers = blockers
+        self._limiter = limiter
         self._guest = guest
         self._sections = sections
         self._outgoing = outgoing
@@ -67,19 +79,63 @@ class Migration(Attempt):
     def _had_guest_running(self) -> bool:
         return self._source is not None and self._source.was_running
 
+    def check(self) -> None:
+        """Refuse it now, where :meth:`run` would.
+
+        Raises:
+            BlockedError: It cannot succeed, or something forbids it.
+        """
+        check_blockers(self._guest, self._blockers)
+        check_source(self._guest, self._sections, self.settings)
+
+    def switch_over(self) -> None:
+        """Let a migration that waits in ``pre-switchover`` go on.
+
+        Raises:
+            LocalError: It does not wait there.
+        """
+        if self._source is None or self.status is not MigrationStatus.PRE_SWITCHOVER:
+            raise LocalError(
+                "the migration does not wait to be let go on",
+                expected=MigrationStatus.PRE_SWITCHOVER.value,
+                found=self.status.value,
+            )
+        self._source.may_switch_over.set()
+
     async def _attempt(self) -> None:
-        check_source(self._guest, self._sections)
+        self.check()
         self.statistics.total_bytes = sum(block.used_length for block in self._guest.ram_blocks())
         limits = self.parameters
         async with entered(
             self._outgoing, limits.connect_timeout_s, limits.cleanup_timeout_s
         ) as channel:
-            self._source = Source(
-                self._guest, self._sections, channel, limits, self.statistics, self._enter
-            )
-            await self._source.run()
+            with self._share() as cap_bytes_per_s:
+                self._source = Source(
+                    self._guest,
+                    self._sections,
+                    channel,
+                    self.settings,
+                    cap_bytes_per_s,
+                    self.statistics,
+                    self._enter,
+                    self._tell,
+                )
+                await self._source.run()
             self.is_confirmed = self._source.is_confirmed
             self._has_moved = True
+
+    @contextmanager
+    def _share(self) -> Iterator[Callable[[], int]]:
+        """What may be sent at the moment: the cap, or a share of the limiter's."""
+
+        def cap_bytes_per_s() -> int:
+            return self.parameters.max_bandwidth_bytes_per_s
+
+        if self._limiter is None:
+            yield cap_bytes_per_s
+        else:
+            with self._limiter.member(cap_bytes_per_s) as share_bytes_per_s:
+                yield share_bytes_per_s
 
     async def _clean_up(self, error: MigrationError) -> MigrationError:
         """Whatever happened: exactly one side may run the guest, and the error says which."""
@@ -106,6 +162,7 @@ class Migration(Attempt):
         if self._had_guest_running:
             try:
                 await within(self._guest.resume, self.parameters.guest_timeout_s, "resume")
+                await self._tell(GuestResumed())
             except Exception as broken:
                 add_trouble(error, "the guest could not be resumed", broken)
         return error

@@ -21,17 +21,23 @@ class Pacer:
     """Spends a bandwidth cap and measures what was achieved.
 
     Args:
-        cap_bytes_per_s: 0 is unlimited.
+        cap_bytes_per_s: 0 is unlimited. May be changed at any time.
         now_s: The time at which the first slice starts.
 
     Attributes:
         bandwidth_bytes_per_s: Achieved in the last whole slice; 0 until one has passed.
+        slices: How many whole slices there have been.
+        slice_bytes: What left in the last whole slice.
+        slice_s: How long that slice was.
         sent_bytes: All that has left since the beginning.
     """
 
     def __init__(self, cap_bytes_per_s: int, now_s: float) -> None:
         self.cap_bytes_per_s = cap_bytes_per_s
         self.bandwidth_bytes_per_s = 0.0
+        self.slices = 0
+        self.slice_bytes = 0
+        self.slice_s = 0.0
         self.sent_bytes = 0
         self._slice_started_s = now_s
         self._measured_bytes = 0
@@ -51,6 +57,8 @@ class Pacer:
         elapsed_s = now_s - self._slice_started_s
         if elapsed_s < SLICE_S - _CLOCK_ERROR_S:
             return False
+        self.slices += 1
+        self.slice_bytes, self.slice_s = self._measured_bytes, elapsed_s
         self.bandwidth_bytes_per_s = self._measured_bytes / elapsed_s
         self._spent_bytes = max(0.0, self._spent_bytes - self.cap_bytes_per_s * elapsed_s)
         self._slice_started_s = now_s

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from transship.abc.settings import Capability
 from transship.errors import BlockedError
 from transship.wire.limits import IDSTR_BYTES, MACHINE_NAME_BYTES, RAM_BLOCKS, RAM_BYTES
 
 if TYPE_CHECKING:
     from transship.abc.guest import Guest
     from transship.abc.section import SectionSet
+    from transship.abc.settings import Settings
 
 
-def check_source(guest: Guest, sections: SectionSet) -> None:
+def check_source(guest: Guest, sections: SectionSet, settings: Settings) -> None:
     """Refuse a migration that cannot succeed.
 
     Raises:
         BlockedError: A part of the guest has no section that carries it, a name does not fit
-            the stream, or a RAM block has a length that no destination can take.
+            the stream, a RAM block has a length that no destination can take, or the guest
+            cannot do what a capability asks for.
     """
+    if settings.has(Capability.AUTO_CONVERGE) and not guest.can_throttle:
+        raise BlockedError(
+            "the guest cannot be slowed down, as the capability auto-converge asks for",
+            phase="setup",
+            hint="switch auto-converge off",
+        )
     _check_machine(guest)
     _check_ram(guest, sections)
     for device in guest.devices():

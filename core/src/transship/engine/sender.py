@@ -11,7 +11,7 @@ from transship.errors import StalledError
 from transship.wire.limits import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from transship.abc.channel import Channel
     from transship.abc.section import Segments
@@ -37,12 +37,20 @@ class StreamSender:
         channel: Borrowed.
         pacer: Told of every byte.
         stall_timeout_s: How long two mebibytes may take.
+        cap_bytes_per_s: Says what the pacer's cap is at the moment; asked at every slice.
     """
 
-    def __init__(self, channel: Channel, pacer: Pacer, stall_timeout_s: float) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        pacer: Pacer,
+        stall_timeout_s: float,
+        cap_bytes_per_s: Callable[[], int],
+    ) -> None:
         self._channel = channel
         self._pacer = pacer
         self._stall_timeout_s = stall_timeout_s
+        self._cap_bytes_per_s = cap_bytes_per_s
 
     async def send(self, *segments: Buffer) -> None:
         """Send, whatever the cap says.
@@ -90,10 +98,14 @@ class StreamSender:
 
     async def keep_pace(self) -> None:
         """Sleep as the bandwidth cap demands."""
-        self._pacer.tick(trio.current_time())
+        self._tick()
         while pause_s := self._pacer.pause_s(trio.current_time()):
             await trio.sleep(pause_s)
-            self._pacer.tick(trio.current_time())
+            self._tick()
+
+    def _tick(self) -> None:
+        self._pacer.cap_bytes_per_s = self._cap_bytes_per_s()
+        self._pacer.tick(trio.current_time())
 
 
 def _batches(segments: Sequence[Buffer]) -> Iterator[list[Buffer]]:

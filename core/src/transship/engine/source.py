@@ -2,38 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from dataclasses import astuple
+from itertools import count
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from transship.abc.channel import Channel, ReturnPath
 from transship.abc.section import Pending, Section, SectionSet, Segments
+from transship.abc.settings import Capability
 from transship.engine.answers import Answers
 from transship.engine.deadlines import within
 from transship.engine.failures import concerning
 from transship.engine.globalstate import GlobalState
+from transship.engine.measures import Measures
+from transship.engine.notifiers import GuestPaused, HandoverBegins, PassBegun
 from transship.engine.pacing import Pacer
 from transship.engine.packing import PackedDevices, pack_devices
-from transship.engine.policy import Decision, decide, threshold_bytes
+from transship.engine.policy import Decision, decide
 from transship.engine.sender import StreamSender
 from transship.engine.status import MigrationStatus
-from transship.errors import ChannelError
+from transship.engine.throttle import Throttle
+from transship.errors import BlockedError, ChannelError, LocalError
 from transship.wire import encoder
 from transship.wire.constants import CommandType, RecordType
 from transship.wire.events import Configuration, SectionHeader
 from transship.wire.limits import PACKAGE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from transship.abc.guest import Guest
-    from transship.engine.parameters import Parameters
+    from transship.abc.settings import Parameters, Settings
+    from transship.engine.notifiers import Notice
     from transship.engine.stats import Statistics
+
+LOG: Final = logging.getLogger(__name__)
 
 _PING_HELLO = 1
 _PING_HANDOVER = 2
+_FIRST_PING_ALIVE = 3
 _FIRST_SECTION_ID = 1
 """Not 0: QEMU, as a destination, takes a PART with id 0 for one of a device not loaded yet."""
+
+_THROTTLED_SYNC_S = 5.0
+"""Longest time between two synchronisations while a guest may be throttled; as in QEMU 10.0."""
 
 
 class Source:
@@ -43,9 +57,11 @@ class Source:
         guest: What moves.
         sections: Its sections, for this migration alone.
         channel: Borrowed; used by nobody else.
-        parameters: Limits.
+        settings: Of this migration; parameters are read again whenever they matter.
+        cap_bytes_per_s: Says what may be sent at the moment while the guest runs; 0 is unlimited.
         statistics: Kept up to date.
         enter: Told of each status as it is reached.
+        tell: Told of everything else that happens.
 
     Attributes:
         owns_guest: Whether the guest is still ours to resume. False from the moment in which
@@ -53,6 +69,7 @@ class Source:
             the end of the stream is about to be sent.
         was_running: Whether the guest ran when it was paused.
         is_confirmed: Whether the destination said that it has the guest.
+        may_switch_over: Set by whoever lets a source go on that waits in ``pre-switchover``.
     """
 
     def __init__(
@@ -60,40 +77,60 @@ class Source:
         guest: Guest,
         sections: SectionSet,
         channel: Channel,
-        parameters: Parameters,
+        settings: Settings,
+        cap_bytes_per_s: Callable[[], int],
         statistics: Statistics,
-        enter: Callable[[MigrationStatus], None],
+        enter: Callable[[MigrationStatus], Awaitable[None]],
+        tell: Callable[[Notice], Awaitable[None]],
     ) -> None:
         self.owns_guest = True
         self.was_running = False
         self.is_confirmed = False
+        self.may_switch_over = trio.Event()
         self._guest = guest
         self._sections = sections
         self._channel = channel
-        self._parameters = parameters
+        self._settings = settings
         self._statistics = statistics
         self._enter = enter
-        self._pacer = Pacer(parameters.max_bandwidth_bytes_per_s, trio.current_time())
-        self._sender = StreamSender(channel, self._pacer, parameters.stall_timeout_s)
+        self._tell = tell
+        self._throttle = Throttle()
+        self._pacer = Pacer(cap_bytes_per_s(), trio.current_time())
+        self._measures = Measures(statistics, self._pacer, trio.current_time())
+        self._sender = StreamSender(
+            channel, self._pacer, self._parameters.stall_timeout_s, cap_bytes_per_s
+        )
         self._section_ids = {
             (section.idstr, section.instance_id): number
             for number, section in enumerate(sections, _FIRST_SECTION_ID)
         }
-        self._paused_at_s: float | None = None
+        self._synced_at_s = trio.current_time()
+        self._mark_s: float | None = None
+
+    @property
+    def _parameters(self) -> Parameters:
+        return self._settings.parameters
 
     async def run(self) -> None:
         """Send everything, to the hand-over and past it.
 
         Raises:
+            BlockedError: The channel lacks what a capability asks for.
             MigrationError: The migration failed; :attr:`owns_guest` says whose the guest is.
 
         Cancellation: at any time before the hand-over; what comes after it is shielded.
         """
         path = self._channel.capability(ReturnPath)  # type: ignore[type-abstract]
         if path is None:
+            if self._settings.has(Capability.RETURN_PATH):
+                raise BlockedError(
+                    f"the channel to {self._channel.peer} has no return path",
+                    expected="one, as the capability return-path is on",
+                    hint="switch return-path off, or take a transport that has one",
+                )
             await self._send_stream(None)
             return
-        answers = Answers(path, self._channel.peer)
+        answers = Answers(path, self._channel.peer, self._parameters.cleanup_timeout_s)
         async with trio.open_nursery() as nursery:
             listening = trio.CancelScope(shield=True)
             listening_over = trio.Event()
@@ -126,12 +163,17 @@ class Source:
         if answers:
             await self._ask(answers, _PING_HELLO)
         await self._send_setup()
-        self._enter(MigrationStatus.ACTIVE)
-        await self._precopy()
+        await self._enter(MigrationStatus.ACTIVE)
+        try:
+            await self._precopy()
+        finally:
+            self._end_throttling()
         if answers:
             await answers.pong(_PING_HELLO, self._parameters.stall_timeout_s)
-        self._enter(MigrationStatus.DEVICE)
         await self._pause_guest()
+        if self._settings.has(Capability.PAUSE_BEFORE_SWITCHOVER):
+            await self._wait_for_switchover(answers)
+        await self._enter(MigrationStatus.DEVICE)
         await self._send_ends()
         devices = await self._pack_devices()
         if answers:
@@ -154,28 +196,59 @@ class Source:
         for section in self._live():
             await self._send_section(RecordType.SECTION_START, section)
         self._statistics.setup_s = trio.current_time() - started_s
-        self._update()
+        await self._synced()
 
     async def _precopy(self) -> None:
         """Send rounds while the guest runs, until what is left fits the downtime limit."""
         while True:
             await self._sender.keep_pace()
+            self._update()
             pending = await self._pending(exact=False)
             decision = self._decide(pending, exact=False)
-            if decision is Decision.SYNC:
+            if decision is Decision.SYNC or self._must_sync():
                 pending = await self._pending(exact=True)
+                await self._synced()
+                self._judge()
                 decision = self._decide(pending, exact=True)
             self._statistics.remaining_bytes = pending.total
-            self._update()
             if decision is Decision.SWITCH_OVER:
                 return
             await self._iterate()
 
     def _decide(self, pending: Pending, *, exact: bool) -> Decision:
-        threshold = threshold_bytes(
-            self._pacer.bandwidth_bytes_per_s, self._parameters.downtime_limit_s
+        return decide(pending.total, self._statistics.threshold_bytes, exact=exact)
+
+    def _must_sync(self) -> bool:
+        """Whether a guest that may be throttled has not been looked at for long."""
+        return (
+            self._settings.has(Capability.AUTO_CONVERGE)
+            and self._statistics.rounds > 1
+            and trio.current_time() - self._synced_at_s >= _THROTTLED_SYNC_S
         )
-        return decide(pending.total, threshold, exact=exact)
+
+    async def _synced(self) -> None:
+        """The dirty log has been synchronised."""
+        self._synced_at_s = trio.current_time()
+        self._update()
+        await self._tell(PassBegun(self._statistics.rounds))
+
+    def _judge(self) -> None:
+        """See how fast the guest dirties its memory, and slow it down if that is asked for."""
+        period = self._measures.synced(trio.current_time())
+        if period is None or not self._settings.has(Capability.AUTO_CONVERGE):
+            return
+        if self._throttle.judge(period, self._statistics.threshold_bytes, self._parameters):
+            self._statistics.throttle_percent = self._throttle.percent
+            self._guest.throttle(self._throttle.percent)
+
+    def _end_throttling(self) -> None:
+        if not self._throttle.percent:
+            return
+        self._statistics.throttle_percent = 0
+        try:
+            self._guest.throttle(0)
+        except Exception:
+            LOG.exception("the guest could not be let run at full speed again")
 
     async def _pending(self, *, exact: bool) -> Pending:
         def ask() -> Pending:
@@ -195,14 +268,31 @@ class Source:
                 return
 
     async def _pause_guest(self) -> None:
+        await self._tell(HandoverBegins())
         self.was_running = self._guest.is_running
-        self._paused_at_s = trio.current_time()
+        self._mark_s = trio.current_time()
         if self.was_running:
+            await within(self._guest.wake, self._parameters.guest_timeout_s, "wake")
             await within(self._guest.pause, self._parameters.guest_timeout_s, "pause")
+            await self._tell(GuestPaused())
+        self._measures.guest_paused(was_running=self.was_running)
+        self._statistics.downtime.pause_s = self._lap_s()
+
+    async def _wait_for_switchover(self, answers: Answers | None) -> None:
+        """Wait until somebody lets the migration go on; the destination hears that we live."""
+        await self._enter(MigrationStatus.PRE_SWITCHOVER)
+        for number in count(_FIRST_PING_ALIVE):
+            with trio.move_on_after(self._parameters.stall_timeout_s / 3):
+                await self.may_switch_over.wait()
+                return
+            if answers:
+                await self._ask(answers, number)
 
     async def _send_ends(self) -> None:
         for section in self._live():
             await self._send_section(RecordType.SECTION_END, section)
+        self._statistics.downtime.memory_s = self._lap_s()
+        await self._synced()
 
     async def _pack_devices(self) -> PackedDevices:
         state = self._sections.find(GlobalState.idstr, 0)
@@ -223,23 +313,41 @@ class Source:
             await self._sender.send(devices.records)
         await self._ask(answers, _PING_HANDOVER)
         self._update()
+        self._statistics.downtime.devices_s = self._lap_s()
         await answers.pong(_PING_HANDOVER, self._parameters.handover_timeout_s)
-        self.owns_guest = False
+        self._give_up_guest()
         answers.may_end = True
+        self._statistics.downtime.confirm_s = self._lap_s()
         with trio.CancelScope(shield=True):
             await self._send_end(devices)
             await answers.shut(self._parameters.stall_timeout_s)
         self.is_confirmed = True
+        self._statistics.downtime.start_s = self._lap_s()
         self._note_downtime()
 
     async def _send_blindly(self, devices: PackedDevices) -> None:
         """Without a return path nobody says whether the guest arrived."""
         await self._sender.send(devices.records)
-        self.owns_guest = False
+        self._give_up_guest()
         with trio.CancelScope(shield=True):
             await self._send_end(devices)
             await self._channel.send_eof()
+        self._statistics.downtime.devices_s = self._lap_s()
         self._note_downtime()
+
+    def _give_up_guest(self) -> None:
+        """From here on the guest is the destination's.
+
+        Raises:
+            LocalError: Somebody has let it run meanwhile; it stays here.
+        """
+        if self._guest.is_running:
+            raise LocalError(
+                "somebody let the guest run while it was handed over",
+                expected="a guest that stands still",
+                hint="what was sent is no longer what it is",
+            )
+        self.owns_guest = False
 
     async def _send_end(self, devices: PackedDevices) -> None:
         await self._sender.send(
@@ -250,9 +358,16 @@ class Source:
         answers.expect(value)
         await self._sender.send(encoder.ping(value))
 
+    def _lap_s(self) -> float:
+        """The time since the last call, or since the guest began to be paused."""
+        now_s = trio.current_time()
+        assert self._mark_s is not None
+        lap_s, self._mark_s = now_s - self._mark_s, now_s
+        return lap_s
+
     def _note_downtime(self) -> None:
-        if self.was_running and self._paused_at_s is not None:
-            self._statistics.downtime_s = trio.current_time() - self._paused_at_s
+        if self.was_running:
+            self._statistics.downtime_s = sum(astuple(self._statistics.downtime))
 
     def _live(self) -> list[Section]:
         return [section for section in self._sections if section.is_live]
@@ -286,10 +401,5 @@ class Source:
                 return self._sections.complete(section)
 
     def _update(self) -> None:
-        self._statistics.transferred_bytes = self._pacer.sent_bytes
-        self._statistics.bandwidth_bytes_per_s = self._pacer.bandwidth_bytes_per_s
         sections = {section.idstr: section.statistics() for section in self._live()}
-        self._statistics.sections = sections
-        self._statistics.rounds = max(
-            (counters.get("dirty_sync_count", 0) for counters in sections.values()), default=0
-        )
+        self._measures.update(sections, self._parameters)

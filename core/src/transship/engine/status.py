@@ -14,6 +14,7 @@ class MigrationStatus(Enum):
     NONE = "none"
     SETUP = "setup"
     ACTIVE = "active"
+    PRE_SWITCHOVER = "pre-switchover"
     DEVICE = "device"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -32,6 +33,14 @@ TRANSITIONS: Final[dict[MigrationStatus, frozenset[MigrationStatus]]] = {
         {MigrationStatus.ACTIVE, MigrationStatus.CANCELLING, MigrationStatus.FAILED}
     ),
     MigrationStatus.ACTIVE: frozenset(
+        {
+            MigrationStatus.PRE_SWITCHOVER,
+            MigrationStatus.DEVICE,
+            MigrationStatus.CANCELLING,
+            MigrationStatus.FAILED,
+        }
+    ),
+    MigrationStatus.PRE_SWITCHOVER: frozenset(
         {MigrationStatus.DEVICE, MigrationStatus.CANCELLING, MigrationStatus.FAILED}
     ),
     MigrationStatus.DEVICE: frozenset(

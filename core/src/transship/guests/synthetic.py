@@ -78,10 +78,12 @@ class SyntheticGuest(Guest):
 
     Attributes:
         counter: How many ticks there have been, wherever it ran.
+        announcements: How often it has announced itself here.
         traits: What it adopted, or was given.
     """
 
     machine = MACHINE
+    can_throttle = True
 
     def __init__(
         self,
@@ -107,6 +109,7 @@ class SyntheticGuest(Guest):
             zero_pages=round(zero_fraction * 256),
         )
         self.counter = 0
+        self.announcements = 0
         self._ram = RAMBlock.anonymous("synthetic.ram", ram_bytes)
         self._rom = RAMBlock.anonymous("synthetic.rom", ROM_BYTES)
         self._header = RAMBlock.anonymous("synthetic.header", HEADER_BYTES)
@@ -167,6 +170,14 @@ class SyntheticGuest(Guest):
         if not self._is_whole:
             raise LocalError("the synthetic guest has not arrived whole, and cannot run")
         self._ticker.start(self.traits.tick_ns)
+
+    def throttle(self, percent: int) -> None:
+        """Tick so much more slowly."""
+        self._ticker.withheld_percent = percent
+
+    def announce(self) -> None:
+        """Count the announcement."""
+        self.announcements += 1
 
     # The processor.
 

@@ -21,10 +21,12 @@ class Ticker:
 
     Attributes:
         failure: What ``tick`` raised, if it did.
+        withheld_percent: The share of its time in which it is kept from calling; below 100.
     """
 
     def __init__(self, tick: Callable[[], None]) -> None:
         self.failure: Exception | None = None
+        self.withheld_percent = 0
         self._tick = tick
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -60,7 +62,7 @@ class Ticker:
                     self._stopping.wait(early / 1e9)
                     continue
                 self._tick()
-                due += period_ns
+                due += period_ns * 100 // (100 - self.withheld_percent)
                 if early < -_MOST_BEHIND_NS:
                     due = time.monotonic_ns()
         except Exception as error:

@@ -13,6 +13,7 @@ from transship.plugin.registry import new_manager, register
 
 if TYPE_CHECKING:
     from transship.abc.guest import Guest
+    from transship.abc.settings import Settings
     from transship.plugin.report import PluginReport
 
 
@@ -44,7 +45,7 @@ class SectionFactories:
                 register(self._manager, plugin, report.name, report.distribution)
                 self._plugins[report.name] = report, plugin
 
-    def create_sections(self, guest: Guest) -> list[Section]:
+    def create_sections(self, guest: Guest, settings: Settings) -> list[Section]:
         """Make new sections for one migration of one guest.
 
         Returns:
@@ -55,7 +56,7 @@ class SectionFactories:
         """
         sections: list[Section] = []
         for report, plugin in self._plugins.values():
-            sections += self._call(report, plugin, guest)
+            sections += self._call(report, plugin, guest, settings)
         return sorted(sections, key=lambda section: not section.is_live)
 
     def missing(self, name: str) -> PluginError:
@@ -68,12 +69,14 @@ class SectionFactories:
                 )
         return hints.missing_section(name)
 
-    def _call(self, report: PluginReport, plugin: object, guest: Guest) -> Sequence[Section]:
+    def _call(
+        self, report: PluginReport, plugin: object, guest: Guest, settings: Settings
+    ) -> Sequence[Section]:
         """One plugin's sections: called alone, so that what goes wrong has a name."""
         others = [other for _, other in self._plugins.values() if other is not plugin]
         hook = self._manager.subset_hook_caller("create_sections", others)
         try:
-            results: list[Any] = hook(guest=guest)
+            results: list[Any] = hook(guest=guest, settings=settings)
         except MigrationError:
             raise
         except Exception as error:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from transship.abc.guest import Guest
     from transship.abc.section import Pending, Section, Segments
+    from transship.abc.settings import Settings
     from transship.abc.transport import Address, Incoming, Options, Outgoing
     from transship.wire.events import SectionHeader
     from transship.wire.reader import Parsing, StreamReader
@@ -66,7 +67,7 @@ class SectionFactoryHooks:
     """Implemented by a module with an entry point in ``transship.sections``."""
 
     @hookspec
-    def create_sections(self, guest: Guest) -> Sequence[Section]:  # type: ignore[empty-body]
+    def create_sections(self, guest: Guest, settings: Settings) -> Sequence[Section]:  # type: ignore[empty-body]
         """Make the section objects for one migration of one guest.
 
         Both sides, once a migration, before anything is sent; must not block. A factory that
@@ -75,6 +76,8 @@ class SectionFactoryHooks:
 
         Args:
             guest: The machine that moves, or that will be filled.
+            settings: Of this migration. Capabilities stay as they are; parameters may change
+                while it runs, and are to be read anew where they matter.
 
         Returns:
             New sections, in stream order; live ones come before the others in the stream.

@@ -73,6 +73,8 @@ class ReturnType(IntEnum):
     RECV_BITMAP = 5
     RESUME_ACK = 6
     SWITCHOVER_ACK = 7
+    REASON = 0x7473
+    """Ours: why the destination failed, after a SHUT that says so, where QEMU reads no more."""
 
 
 class PageFlag(IntFlag):

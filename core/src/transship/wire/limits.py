@@ -48,8 +48,8 @@ RAM_BYTES: Final = 16 * TIB
 RAM_BLOCKS: Final = 4096
 """Entries in the RAM block table; a block has at least a page, a large machine has below 300."""
 
-RETURN_MESSAGE_BYTES: Final = 512
-"""Payload of a message on the return path; QEMU's own receive buffer."""
+REASON_BYTES: Final = 4 * KIB
+"""Payload of the message that says why the destination failed: a sentence and its facts."""
 
 ELEMENTS: Final = 1 << 20
 """Elements of a list, tree or variable array in device state."""

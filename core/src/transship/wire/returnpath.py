@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from transship.wire.constants import ReturnType
 from transship.wire.encoder import be16, be32
-from transship.wire.limits import RETURN_MESSAGE_BYTES
+from transship.wire.limits import REASON_BYTES
 
 if TYPE_CHECKING:
     from transship.wire.reader import Parsing, StreamReader
@@ -20,6 +20,7 @@ _LENGTHS: Final[dict[ReturnType, tuple[int, int]]] = {
     ReturnType.RECV_BITMAP: (1, 1 + 255),
     ReturnType.RESUME_ACK: (4, 4),
     ReturnType.SWITCHOVER_ACK: (0, 0),
+    ReturnType.REASON: (0, REASON_BYTES),
 }
 
 
@@ -66,11 +67,11 @@ def read_message(reader: StreamReader) -> Parsing[ReturnMessage | None]:
         raise reader.error(
             "unknown message on the return path",
             offset=offset,
-            expected=f"1 to {max(ReturnType)}",
+            expected=f"1 to {ReturnType.SWITCHOVER_ACK}",
             found=str(number),
         ) from None
     least, most = _LENGTHS[kind]
-    if not least <= length <= min(most, RETURN_MESSAGE_BYTES):
+    if not least <= length <= most:
         raise reader.error(
             f"wrong length of return message {kind.name}",
             offset=offset + 2,

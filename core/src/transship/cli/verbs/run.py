@@ -7,18 +7,22 @@ import sys
 import click
 import trio
 
+from transship.abc.settings import Parameters
 from transship.cli import options
 from transship.cli.console import Console
 from transship.cli.failing import reports_errors
-from transship.cli.hosting import Plan, host
-from transship.engine.parameters import Parameters
+from transship.cli.hosting import DEFER, Plan, host
 from transship.errors import BlockedError
 from transship.guests.spec import parse_guest
 
 
 @click.command()
 @click.argument("guest")
-@click.option("--incoming", metavar="URI", help="Wait at URI for the guest to arrive.")
+@click.option(
+    "--incoming",
+    metavar="URI",
+    help="Wait at URI for the guest to arrive; defer: where, is told over QMP.",
+)
 @click.option("--migrate-to", metavar="URI", help="Move the guest to URI.")
 @click.option(
     "--after",
@@ -29,6 +33,7 @@ from transship.guests.spec import parse_guest
     help="Let the guest run for so long before it moves.",
 )
 @click.option("--paused", is_flag=True, help="Do not let the guest run until SIGUSR1 comes.")
+@click.option("--qmp", metavar="ADDR", help="Take commands at unix:PATH or tcp:HOST:PORT.")
 @options.bandwidth("128MiB/s")
 @options.downtime
 @options.stall_timeout
@@ -40,6 +45,7 @@ def run(
     migrate_to: str | None,
     after_s: float,
     paused: bool,
+    qmp: str | None,
     max_bandwidth_bytes_per_s: int,
     downtime_limit_s: float,
     stall_timeout_s: float,
@@ -56,11 +62,15 @@ def run(
     the guest runs on here. After a broken hand-over it stays here, paused: SIGUSR1 lets it run.
     With --json every event is one JSON object on a line of its own.
 
+    With --qmp it takes the commands of QEMU's machine protocol, among them migrate and quit, and
+    stays when the guest has moved away. transship migrate, status, watch and cancel drive it.
+
     \b
     Examples:
       transship run synthetic:ram=256MiB --incoming unix:/run/a.sock
       transship run synthetic:ram=256MiB,dirty-rate=64MiB/s --migrate-to unix:/run/a.sock
       transship run mymachine:make --incoming tcp::4444
+      transship run synthetic:ram=256MiB --qmp unix:/run/a.qmp
     """
     sys.path.insert(0, "")  # module:factory is looked for here first, as with python -m
     plan = Plan(
@@ -68,12 +78,15 @@ def run(
         migrate_to=migrate_to,
         after_s=after_s,
         paused=paused,
+        qmp=qmp,
         parameters=Parameters(
             max_bandwidth_bytes_per_s=max_bandwidth_bytes_per_s,
             downtime_limit_s=downtime_limit_s,
             stall_timeout_s=stall_timeout_s,
         ),
     )
+    if incoming == DEFER and qmp is None:
+        raise click.UsageError("--incoming defer needs --qmp, or nobody can say where to wait.")
     machine = parse_guest(guest)
     if machine.accepts_any and (incoming or not migrate_to):
         raise BlockedError(

@@ -9,11 +9,11 @@ import click
 import trio
 
 from transship import assembly
+from transship.abc.settings import Parameters
 from transship.cli import options
 from transship.cli.console import Console
 from transship.cli.failing import reports_errors
 from transship.cli.session import carry_out, conclude
-from transship.engine.parameters import Parameters
 from transship.guests.stored import StoredGuest
 
 

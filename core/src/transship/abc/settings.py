@@ -1,0 +1,99 @@
+"""What an operator has set: capabilities, which stay as they are, and parameters, which may change.
+
+Inside, times are seconds and sizes are bytes; the units that operators see belong to control.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from transship.wire.limits import MIB
+
+
+class Capability(StrEnum):
+    """A yes or no that a migration is begun with; the values are the words that operators use."""
+
+    XBZRLE = "xbzrle"
+    """Pages that were sent before are sent as what has changed of them."""
+    AUTO_CONVERGE = "auto-converge"
+    """The guest is slowed down, step by step, while it dirties faster than the channel carries."""
+    EVENTS = "events"
+    """Control reports every status and every pass."""
+    RETURN_PATH = "return-path"
+    """A channel without a return path is refused; where there is one it is always used."""
+    PAUSE_BEFORE_SWITCHOVER = "pause-before-switchover"
+    """The source waits, its guest paused, until it is told to go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What an operator may tune, also while a migration runs.
+
+    Args:
+        max_bandwidth_bytes_per_s: Cap of the send rate while the guest runs; 0 is unlimited.
+        downtime_limit_s: How long the guest may stand still for what is left to be sent.
+        switchover_bandwidth_bytes_per_s: What the channel is taken to carry at switchover; 0 is
+            what it carried in the last slice. Never a cap.
+        xbzrle_cache_bytes: Size of the cache of sent pages; a power of two, at least one page.
+        throttle_trigger_percent: How much of what was sent a guest may dirty in the same time.
+        throttle_initial_percent: The share of its time that is withheld from the guest at first.
+        throttle_increment_percent: By how much that grows.
+        throttle_max_percent: Up to what.
+        throttle_tailslow: Whether it grows by less where less would do.
+        announce_initial_s: Between the arrival of a guest and its first announcement.
+        announce_step_s: By how much the time between two announcements grows.
+        announce_max_s: Up to what.
+        announce_rounds: How many announcements there are.
+        connect_timeout_s: Until the channel must be there.
+        stall_timeout_s: How long a send, or a receive that is due, may make no progress.
+        handover_timeout_s: How long the destination may take to load the last of it, to make it
+            durable, and to say so.
+        guest_timeout_s: How long the guest may take to pause, or to resume.
+        cleanup_timeout_s: How long closing and telling the peer may take after a failure.
+    """
+
+    max_bandwidth_bytes_per_s: int = 128 * MIB
+    downtime_limit_s: float = 0.3
+    switchover_bandwidth_bytes_per_s: int = 0
+    xbzrle_cache_bytes: int = 64 * MIB
+    throttle_trigger_percent: int = 50
+    throttle_initial_percent: int = 20
+    throttle_increment_percent: int = 10
+    throttle_max_percent: int = 99
+    throttle_tailslow: bool = False
+    announce_initial_s: float = 0.05
+    announce_step_s: float = 0.1
+    announce_max_s: float = 0.55
+    announce_rounds: int = 5
+    connect_timeout_s: float = 30.0
+    stall_timeout_s: float = 30.0
+    handover_timeout_s: float = 300.0
+    guest_timeout_s: float = 10.0
+    cleanup_timeout_s: float = 1.0
+
+
+QEMU_10_0: Final = Parameters()
+"""The defaults: QEMU 10.0's 128 MiB/s and 300 ms."""
+
+SEED_2014: Final = Parameters(max_bandwidth_bytes_per_s=32 * MIB, downtime_limit_s=0.03)
+"""The defaults of 2014: 32 MiB/s and 30 ms."""
+
+
+@dataclass(slots=True)
+class Settings:
+    """The settings of one migration, shared by all that takes part in it.
+
+    Args:
+        capabilities: Names of those that are on; fixed when the migration begins.
+        parameters: Replaced as a whole when one is changed; whoever reads it again a slice later
+            sees the change.
+    """
+
+    capabilities: frozenset[str] = frozenset()
+    parameters: Parameters = field(default=QEMU_10_0)
+
+    def has(self, capability: str) -> bool:
+        """Whether a capability is on."""
+        return capability in self.capabilities

@@ -1,0 +1,92 @@
+"""The source's figures: what is measured becomes statistics, slice by slice and sync by sync."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from transship.engine.policy import threshold_bytes
+from transship.engine.rates import Period, PeriodMeter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from transship.abc.settings import Parameters
+    from transship.engine.pacing import Pacer
+    from transship.engine.stats import Statistics
+
+_TELLING_BYTES: Final = 10_000
+"""A slice that moved less says nothing about the downtime to expect; as in QEMU."""
+
+_HANDLED: Final = ("normal", "duplicate", "xbzrle_pages")
+
+
+class Measures:
+    """Keeps the statistics of one source.
+
+    Args:
+        statistics: Kept up to date.
+        pacer: Counts what is sent, and measures slices.
+        now_s: Now.
+    """
+
+    def __init__(self, statistics: Statistics, pacer: Pacer, now_s: float) -> None:
+        self._statistics = statistics
+        self._pacer = pacer
+        self._meter = PeriodMeter(now_s)
+        self._running_bytes: int | None = None
+        self._slices = 0
+        self._handled_pages = 0
+        self._synced_bytes = 0
+
+    def update(self, sections: Mapping[str, Mapping[str, int]], parameters: Parameters) -> None:
+        """Take in what the live sections have counted, and the slice if one has ended."""
+        statistics = self._statistics
+        statistics.transferred_bytes = self._pacer.sent_bytes
+        statistics.sections = {idstr: dict(counters) for idstr, counters in sections.items()}
+        statistics.rounds = max(
+            (counters.get("dirty_sync_count", 0) for counters in sections.values()), default=0
+        )
+        if self._running_bytes is not None:
+            statistics.downtime_bytes = self._memory_bytes() - self._running_bytes
+        bandwidth = parameters.switchover_bandwidth_bytes_per_s or self._pacer.bandwidth_bytes_per_s
+        statistics.threshold_bytes = threshold_bytes(bandwidth, parameters.downtime_limit_s)
+        if statistics.expected_downtime_s is None:
+            statistics.expected_downtime_s = parameters.downtime_limit_s
+        if self._pacer.slices != self._slices:
+            self._slices = self._pacer.slices
+            self._slice_ended(bandwidth)
+
+    def _slice_ended(self, bandwidth: float) -> None:
+        statistics = self._statistics
+        statistics.bandwidth_bytes_per_s = self._pacer.bandwidth_bytes_per_s
+        handled = sum(
+            counters.get(name, 0) for counters in statistics.sections.values() for name in _HANDLED
+        )
+        statistics.pages_per_s = (handled - self._handled_pages) / self._pacer.slice_s
+        self._handled_pages = handled
+        if statistics.period.dirtied_pages and self._pacer.slice_bytes > _TELLING_BYTES:
+            statistics.expected_downtime_s = self._synced_bytes / bandwidth
+
+    def synced(self, now_s: float) -> Period | None:
+        """The dirty log has been synchronised, and :meth:`update` been called since.
+
+        Returns:
+            The period that has ended, if one has.
+        """
+        statistics = self._statistics
+        self._synced_bytes = sum(
+            counters.get("remaining", 0) for counters in statistics.sections.values()
+        )
+        period = self._meter.synced(now_s, statistics.transferred_bytes, statistics.sections)
+        if period is not None:
+            statistics.period = period
+        return period
+
+    def guest_paused(self, *, was_running: bool) -> None:
+        """From now on all memory counts as sent during the downtime; all of it, if none ran."""
+        self._running_bytes = self._memory_bytes() if was_running else 0
+
+    def _memory_bytes(self) -> int:
+        return sum(
+            counters.get("transferred", 0) for counters in self._statistics.sections.values()
+        )
