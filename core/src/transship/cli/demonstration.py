@@ -15,9 +15,9 @@ import trio
 
 from transship import assembly
 from transship.abc import Address
+from transship.abc.settings import Parameters
 from transship.cli.exits import ExitCode
 from transship.cli.session import carry_out, conclude, outcome
-from transship.abc.settings import Parameters
 from transship.errors import BlockedError, ConnectError, LocalError
 from transship.guests.pattern import PAGE
 from transship.guests.spec import parse_guest

@@ -109,9 +109,9 @@ class _Hosting:
             nursery.start_soon(self._wait_for_quit)
             nursery.start_soon(show_progress, lambda: here.active, self._console)
             if self._plan.qmp is not None:
-                from transship.control.server import serve
+                from transship.control.service import serve_host
 
-                address = await nursery.start(serve, self._plan.qmp, here)
+                address = await nursery.start(serve_host, self._plan.qmp, here)
                 self._console.note(f"qmp {address}")
             nursery.start_soon(self._begin)
             await self._is_over.wait()

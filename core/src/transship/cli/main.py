@@ -12,6 +12,10 @@ from transship._version import __version__
 _VERBS: Final = {
     "demo": "Move a guest under load to a second process, and check that nothing was lost.",
     "run": "Host a guest: start one, wait for one, or move one away.",
+    "migrate": "Move a running guest, a QEMU's or one of ours, and see it through.",
+    "status": "Say what a guest does, and where its migration is.",
+    "watch": "Follow a migration that somebody else has started.",
+    "cancel": "Cancel a migration, and make sure that the guest is where it was.",
     "receive": "Take a migration from a QEMU, or from us, into a checkpoint folder.",
     "send": "Play a checkpoint folder into a waiting QEMU, or into us.",
     "inspect": "Show what is in a stream file or in a checkpoint folder.",
@@ -45,6 +49,7 @@ def main() -> None:
     \b
     Examples:
       transship demo
+      transship migrate --qmp /run/vm.qmp tcp:192.0.2.7:4444
       transship receive tcp::4444 --to ./vm          # then, in QEMU: migrate tcp:HOST:4444
       transship inspect ./vm
       transship send ./vm unix:/run/vm.sock          # a QEMU with -incoming unix:/run/vm.sock

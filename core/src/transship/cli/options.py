@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from transship import units
+from transship.control.client_address import QmpAddress
+
+QMP_VARIABLE: Final = "TRANSSHIP_QMP"
+"""Environment variable: the address for ``--qmp`` where the option is not given."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[float]
+    _AddressType = click.ParamType[QmpAddress]
 else:
     _ParamType = click.ParamType  # generic only for type checkers, and only in newer releases
+    _AddressType = click.ParamType
 
 
 class _Unit(_ParamType):
@@ -46,8 +52,10 @@ as_json = click.option(
 )
 
 
-def _more_than_nothing(context: click.Context, option: click.Parameter, value: float) -> float:
-    if value <= 0:
+def _more_than_nothing(
+    context: click.Context, option: click.Parameter, value: float | None
+) -> float | None:
+    if value is not None and value <= 0:
         raise click.BadParameter("must be more than 0")
     return value
 
@@ -92,3 +100,58 @@ downtime = click.option(
     show_default=True,
     help="How long the guest may stand still.",
 )
+
+
+class _Address(_AddressType):
+    """Where a QMP server listens."""
+
+    name = "address"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> QmpAddress:
+        """Read it."""
+        if isinstance(value, QmpAddress):
+            return value
+        try:
+            return QmpAddress.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+qmp = click.option(
+    "--qmp",
+    "address",
+    metavar="ADDRESS",
+    type=_Address(),
+    envvar=QMP_VARIABLE,
+    show_envvar=True,
+    help="The QMP server of the machine: unix:PATH, tcp:HOST:PORT, or just a path.",
+)
+poll = click.option(
+    "--poll",
+    "poll_s",
+    type=TIME,
+    callback=_more_than_nothing,
+    default="200ms",
+    show_default=True,
+    help="How often to look.",
+)
+timeout = click.option(
+    "--timeout",
+    "timeout_s",
+    type=TIME,
+    callback=_more_than_nothing,
+    help="Give up after so long: cancel, and end with 4.",
+)
+
+
+def named(address: QmpAddress | None) -> QmpAddress:
+    """The address that was given.
+
+    Raises:
+        click.UsageError: None was.
+    """
+    if address is None:
+        raise click.UsageError(f"say whose: --qmp ADDRESS, or the variable {QMP_VARIABLE}")
+    return address

@@ -144,7 +144,7 @@ async def show_progress(active: Callable[[], Attempt | None], console: Console) 
 
 
 def _progress_line(attempt: Attempt) -> str:
-    if attempt.status is MigrationStatus.SETUP:
+    if attempt.status in (MigrationStatus.NONE, MigrationStatus.SETUP):
         return attempt.waiting_for
     statistics = attempt.statistics
     parts = [attempt.status.value, f"{format_size(statistics.transferred_bytes)} moved"]

@@ -37,6 +37,7 @@ class Measures:
         self._slices = 0
         self._handled_pages = 0
         self._synced_bytes = 0
+        self._bandwidth = 0.0
 
     def update(self, sections: Mapping[str, Mapping[str, int]], parameters: Parameters) -> None:
         """Take in what the live sections have counted, and the slice if one has ended."""
@@ -48,15 +49,18 @@ class Measures:
         )
         if self._running_bytes is not None:
             statistics.downtime_bytes = self._memory_bytes() - self._running_bytes
-        bandwidth = parameters.switchover_bandwidth_bytes_per_s or self._pacer.bandwidth_bytes_per_s
-        statistics.threshold_bytes = threshold_bytes(bandwidth, parameters.downtime_limit_s)
+        self._bandwidth = (
+            parameters.switchover_bandwidth_bytes_per_s
+            or self._pacer.cautious_bandwidth_bytes_per_s
+        )
+        statistics.threshold_bytes = threshold_bytes(self._bandwidth, parameters.downtime_limit_s)
         if statistics.expected_downtime_s is None:
             statistics.expected_downtime_s = parameters.downtime_limit_s
         if self._pacer.slices != self._slices:
             self._slices = self._pacer.slices
-            self._slice_ended(bandwidth)
+            self._slice_ended()
 
-    def _slice_ended(self, bandwidth: float) -> None:
+    def _slice_ended(self) -> None:
         statistics = self._statistics
         statistics.bandwidth_bytes_per_s = self._pacer.bandwidth_bytes_per_s
         handled = sum(
@@ -65,7 +69,12 @@ class Measures:
         statistics.pages_per_s = (handled - self._handled_pages) / self._pacer.slice_s
         self._handled_pages = handled
         if statistics.period.dirtied_pages and self._pacer.slice_bytes > _TELLING_BYTES:
-            statistics.expected_downtime_s = self._synced_bytes / bandwidth
+            self.expect(self._synced_bytes)
+
+    def expect(self, left_bytes: int) -> None:
+        """Expect a downtime in which so much has to be sent."""
+        if self._bandwidth:
+            self._statistics.expected_downtime_s = left_bytes / self._bandwidth
 
     def synced(self, now_s: float) -> Period | None:
         """The dirty log has been synchronised, and :meth:`update` been called since.

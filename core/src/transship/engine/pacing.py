@@ -5,10 +5,14 @@ It knows no clock: the caller says what time it is.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 SLICE_S: Final = 0.1
 """Length of a slice; as in every version of QEMU, so that caps feel the same."""
+
+_RECENT_SLICES: Final = 5
+"""Half a second: longer than most hiccups of a shared machine, short against a change of load."""
 
 _CLOCK_ERROR_S: Final = 1e-6
 """Sums of floats: the end of a slice may come out a little early."""
@@ -26,6 +30,8 @@ class Pacer:
 
     Attributes:
         bandwidth_bytes_per_s: Achieved in the last whole slice; 0 until one has passed.
+        cautious_bandwidth_bytes_per_s: The lowest of the last five slices in which anything was
+            sent: what may be relied on for what cannot be interrupted.
         slices: How many whole slices there have been.
         slice_bytes: What left in the last whole slice.
         slice_s: How long that slice was.
@@ -35,10 +41,12 @@ class Pacer:
     def __init__(self, cap_bytes_per_s: int, now_s: float) -> None:
         self.cap_bytes_per_s = cap_bytes_per_s
         self.bandwidth_bytes_per_s = 0.0
+        self.cautious_bandwidth_bytes_per_s = 0.0
         self.slices = 0
         self.slice_bytes = 0
         self.slice_s = 0.0
         self.sent_bytes = 0
+        self._recent: deque[float] = deque(maxlen=_RECENT_SLICES)
         self._slice_started_s = now_s
         self._measured_bytes = 0
         self._spent_bytes = 0.0
@@ -60,6 +68,9 @@ class Pacer:
         self.slices += 1
         self.slice_bytes, self.slice_s = self._measured_bytes, elapsed_s
         self.bandwidth_bytes_per_s = self._measured_bytes / elapsed_s
+        if self._measured_bytes:
+            self._recent.append(self.bandwidth_bytes_per_s)
+        self.cautious_bandwidth_bytes_per_s = min(self._recent, default=0.0)
         self._spent_bytes = max(0.0, self._spent_bytes - self.cap_bytes_per_s * elapsed_s)
         self._slice_started_s = now_s
         self._measured_bytes = 0

@@ -212,6 +212,7 @@ class Source:
                 decision = self._decide(pending, exact=True)
             self._statistics.remaining_bytes = pending.total
             if decision is Decision.SWITCH_OVER:
+                self._measures.expect(pending.total)
                 return
             await self._iterate()
 

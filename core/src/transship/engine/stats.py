@@ -37,9 +37,9 @@ class Statistics:
         rounds: Synchronisations of the dirty log; the final one counts.
         bandwidth_bytes_per_s: Achieved in the last slice of 100 ms (source).
         pages_per_s: Pages handled in that slice, zero pages included (source).
-        threshold_bytes: How much may be left at switchover: what the channel carries within the
-            downtime limit (source).
-        expected_downtime_s: What was dirty at the last synchronisation, over the bandwidth; the
+        threshold_bytes: How much may be left at switchover: what the channel, at the lowest rate of
+            the last five slices, carries within the downtime limit (source).
+        expected_downtime_s: What was dirty at the last synchronisation, over that rate; the
             downtime limit until that can be told (source).
         downtime_bytes: Of memory, sent while the guest stood still (source).
         throttle_percent: The share of its time that is withheld from the guest (source).

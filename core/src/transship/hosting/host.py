@@ -88,6 +88,7 @@ class Host:
         self._on_over = on_over
         self._operating = trio.Lock()
         self._is_handing_over = False
+        self._announcing = trio.CancelScope()
 
     # The guest.
 
@@ -127,8 +128,17 @@ class Host:
                 await self._tell(GuestResumed())
 
     def announce(self, parameters: Parameters) -> None:
-        """Begin to let the guest announce itself, on a schedule; does not wait for its end."""
-        self._nursery.start_soon(announce, self.guest, parameters)
+        """Begin to let the guest announce itself, on a schedule; does not wait for its end.
+
+        A schedule that has begun before ends.
+        """
+        self._announcing.cancel()
+        self._announcing = trio.CancelScope()
+        self._nursery.start_soon(self._announce, parameters, self._announcing)
+
+    async def _announce(self, parameters: Parameters, announcing: trio.CancelScope) -> None:
+        with announcing:
+            await announce(self.guest, parameters)
 
     def _set_autostart(self, autostart: bool) -> None:
         self._autostart = autostart

@@ -1,0 +1,1 @@
+"""Drives a migration over QMP, of a QEMU or of a guest that we host."""

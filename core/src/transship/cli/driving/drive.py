@@ -1,0 +1,149 @@
+"""Carries out a migration over QMP: starts it, follows it, cancels it if it must, tells its end."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from transship.cli.driving.ends import End, conclude, end_of, lost
+from transship.cli.driving.following import Follower
+from transship.cli.driving.interrupts import LEFT
+from transship.cli.driving.order import cap_text, prepare
+from transship.cli.driving.peer import reach
+from transship.cli.progress.views import open_view
+from transship.control.client_errors import QmpCommandError, QmpError
+from transship.errors import CancelledError, MigrationError, NotConvergedError, RemoteError
+from transship.units import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from transship.cli.console import Console
+    from transship.cli.driving.order import Order
+    from transship.cli.driving.peer import Peer
+    from transship.cli.progress.views import View
+
+_PATIENCE_S: Final = 30.0
+"""How long a migration that is cancelled may take to end. A QEMU's takes some milliseconds."""
+
+
+async def drive(order: Order, console: Console) -> int:
+    """Carry out an order. Returns the exit code.
+
+    The first SIGINT or SIGTERM cancels the migration and waits for its end; a second SIGINT ends
+    the process at once.
+
+    Raises:
+        MigrationError: It did not begin.
+    """
+    driver = _Driver(order, console)
+    refusal: MigrationError | None = None
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(driver.heed, signals, nursery)
+            nursery.start_soon(driver.expire)
+            try:
+                await driver.run()
+            except MigrationError as error:
+                refusal = error
+            nursery.cancel_scope.cancel()
+    if refusal is not None:
+        raise refusal
+    if driver.end is not None:
+        return conclude(console, driver.end)
+    if not driver.is_asked_for:
+        raise CancelledError("cancelled before the migration began")
+    console.note("left without waiting for the end: the migration may still run, or be cancelled")
+    return LEFT
+
+
+class _Driver:
+    """One migration.
+
+    Attributes:
+        is_asked_for: Whether the peer may have begun.
+        end: How it ended, once that is known.
+    """
+
+    def __init__(self, order: Order, console: Console) -> None:
+        self.is_asked_for = False
+        self.end: End | None = None
+        self._order = order
+        self._console = console
+        self._peer: Peer
+        self._view: View
+        self._follower: Follower
+        self._has_begun = trio.Event()
+        self._following = trio.CancelScope()
+        self._reason: MigrationError | None = None
+
+    async def run(self) -> None:
+        """Carry it out; :attr:`end` is set then.
+
+        Raises:
+            MigrationError: It did not begin.
+        """
+        order = self._order
+        async with reach(order.address) as self._peer:
+            self._console.note(cap_text(await prepare(self._peer, order), order))
+            with open_view(self._console, f"{order.address} → {order.uri}") as self._view:
+                self._follower = Follower(self._peer, self._view, order.poll_s)
+                self.is_asked_for = True
+                await self._peer.migrate(order.uri)
+                self._has_begun.set()
+                await self._see_through()
+
+    async def heed(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
+        """Cancel the migration at the first signal, and everything at a second SIGINT."""
+        interrupts = 0
+        async for number in signals:
+            interrupts += number == signal.SIGINT
+            if interrupts > 1 or not self.is_asked_for:
+                nursery.cancel_scope.cancel()
+            elif self._reason is None:
+                more = "; once more leaves at once" if interrupts else ""
+                self._view.note(f"cancelling{more}")
+                nursery.start_soon(self._cancel, CancelledError("the migration was cancelled"))
+
+    async def expire(self) -> None:
+        """Cancel the migration when its time is over."""
+        timeout_s = self._order.timeout_s
+        if timeout_s is None:
+            return
+        await self._has_begun.wait()
+        await trio.sleep(timeout_s)
+        if self._reason is None:
+            late = f"not completed within {format_time(timeout_s)}"
+            self._view.note(f"{late}: cancelling")
+            expected = self._follower.expected
+            found = None if expected is None else expected.text
+            await self._cancel(NotConvergedError(late, found=found))
+
+    async def _cancel(self, reason: MigrationError) -> None:
+        self._reason = reason
+        await self._has_begun.wait()
+        try:
+            await self._peer.cancel()
+        except QmpCommandError as error:
+            self._reason = None
+            self._view.note(f"cannot be cancelled now: {error.description}")
+        except QmpError:
+            pass  # the follower loses the connection as well
+        else:
+            self._following.deadline = trio.current_time() + _PATIENCE_S
+
+    async def _see_through(self) -> None:
+        try:
+            with self._following:
+                await self._follower.follow()
+        except (QmpError, RemoteError) as error:
+            self.end = lost(self._follower.info, str(error))
+            return
+        if self._following.cancelled_caught:
+            self.end = lost(
+                self._follower.info, f"it was cancelled {_PATIENCE_S:.0f} s ago, and has not ended"
+            )
+            return
+        self.end = await end_of(self._peer, self._follower, self._reason)

@@ -1,0 +1,194 @@
+"""How a migration that was followed has ended: for people, for programs, and as an exit code."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from transship.cli.driving.following import settle
+from transship.cli.exits import ExitCode, exit_code
+from transship.control.client_errors import QmpError
+from transship.errors import CancelledError, MigrationError, RemoteError, UnknownOutcomeError
+from transship.units import format_size, format_time
+
+if TYPE_CHECKING:
+    from transship.cli.console import Console
+    from transship.cli.driving.following import Follower
+    from transship.cli.driving.peer import Limits, MigrationInfo, Peer, RunState
+
+GUEST_GONE: Final = frozenset({"postmigrate"})
+"""Run states of a guest that is elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How it ended.
+
+    Args:
+        info: The last that was heard of it.
+        guest: What the guest does on this side; None if nobody knows.
+        error: Why it did not complete; None if it did.
+        limits: The limits in force at the end; None if nobody knows.
+    """
+
+    info: MigrationInfo
+    guest: RunState | None = None
+    error: MigrationError | None = None
+    limits: Limits | None = None
+
+    @property
+    def code(self) -> ExitCode:
+        """The exit code."""
+        if self.info.status == "postcopy-paused" and not isinstance(
+            self.error, UnknownOutcomeError
+        ):
+            return ExitCode.SPLIT
+        return exit_code(self.error)
+
+    def facts(self) -> dict[str, Any]:
+        """It as plain data, of the shape of the other verbs' results."""
+        return {
+            "status": "unknown" if self.code is ExitCode.UNKNOWN else self.info.status,
+            "exit_code": int(self.code),
+            "error": self.error.facts() if self.error else None,
+            "guest": guest_facts(self.guest),
+            "statistics": statistics(self.info),
+            "limits": limits_facts(self.limits),
+        }
+
+    def text(self) -> str:
+        """It for people."""
+        if self.code is ExitCode.UNKNOWN:
+            return f"unknown: {self.error}"
+        if self.error is None:
+            return f"{self.info.status}: {_summary(self.info)}"
+        return "\n".join(filter(None, [f"{self.info.status}: {self.error}", where(self.guest)]))
+
+
+def conclude(console: Console, end: End) -> int:
+    """Print how it ended; returns the exit code."""
+    console.result(end.facts(), end.text())
+    if end.error is not None and console.as_json:
+        console.note(f"transship: {end.error}")
+    return end.code
+
+
+async def end_of(peer: Peer, follower: Follower, reason: MigrationError | None = None) -> End:
+    """How a migration that was followed to its end has ended.
+
+    Args:
+        peer: Who had it.
+        follower: Who followed it.
+        reason: Why we cancelled it; None if we did not.
+    """
+    guest = limits = None
+    with suppress(QmpError, RemoteError):  # a peer that has ended meanwhile changes nothing
+        guest = await settle(peer)
+        limits = await peer.limits()
+    error = _error(follower.info, follower.phase)
+    if isinstance(error, CancelledError) and reason is not None:
+        error = reason
+    if error is not None and guest is not None and follower.info.status in ("failed", "cancelled"):
+        error.add_context(source_may_resume=guest.status not in GUEST_GONE)
+    return End(follower.info, guest, error, limits)
+
+
+def lost(info: MigrationInfo, cause: str) -> End:
+    """How a migration has ended whose end nobody here has seen.
+
+    Args:
+        info: The last look.
+        cause: Why nobody has.
+    """
+    error = UnknownOutcomeError(
+        f"how the migration ends is not known here: {cause}",
+        phase=info.status,
+        hint="the guest may be on either side: look at both with transship status before "
+        "anything is started again",
+    )
+    return End(info, error=error)
+
+
+def _error(info: MigrationInfo, phase: str) -> MigrationError | None:
+    """Why a migration did not complete; None if it did."""
+    match info.status:
+        case "completed":
+            return None
+        case "cancelled":
+            return CancelledError("the migration was cancelled")
+        case "postcopy-paused":
+            return MigrationError(
+                info.error_desc or "the channel broke",
+                phase=phase,
+                source_may_resume=False,
+                hint="parts of the guest are on both sides: have the destination listen again "
+                "with migrate-recover, then give the source migrate with resume, over QMP",
+            )
+        case _:
+            return MigrationError(
+                info.error_desc or "the peer gives no reason", phase=phase or None
+            )
+
+
+def where(guest: RunState | None) -> str:
+    """Say where the guest is, if that is known."""
+    if guest is None:
+        return ""
+    if guest.running:
+        return "the guest runs on the source"
+    if guest.status in GUEST_GONE:
+        return "the guest has left the source"
+    if guest.status == "inmigrate":
+        return "the guest has not arrived"
+    return f"the guest stands still on the source ({guest.status})"
+
+
+def guest_facts(guest: RunState | None) -> dict[str, Any] | None:
+    """What the guest does, as plain data."""
+    if guest is None:
+        return None
+    return {"run_state": guest.status, "is_running": guest.running}
+
+
+def limits_facts(limits: Limits | None) -> dict[str, Any] | None:
+    """The limits as plain data; no cap is null."""
+    if limits is None:
+        return None
+    return {
+        "max_bandwidth_bytes_per_s": limits.cap_bytes_per_s,
+        "downtime_limit_s": limits.downtime_limit_s,
+    }
+
+
+def statistics(info: MigrationInfo) -> dict[str, Any]:
+    """The peer's figures, under the names and in the units of the other verbs."""
+    ram = info.ram
+    return {
+        "total_s": _seconds(info.total_time),
+        "setup_s": _seconds(info.setup_time),
+        "downtime_s": _seconds(info.downtime),
+        "transferred_bytes": ram and ram.transferred,
+        "remaining_bytes": ram and ram.remaining,
+        "total_bytes": ram and ram.total,
+        "rounds": ram and ram.dirty_sync_count,
+        "bandwidth_bytes_per_s": ram and ram.mbps * 1e6 / 8,
+        "dirty_rate_bytes_per_s": ram and ram.dirty_pages_rate * ram.page_size,
+        "throttle_percent": info.cpu_throttle_percentage,
+    }
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def _summary(info: MigrationInfo) -> str:
+    parts = []
+    if info.ram is not None:
+        took = f" in {format_time(info.total_time / 1000)}" if info.total_time is not None else ""
+        parts.append(f"{format_size(info.ram.transferred)}{took}")
+    if info.downtime is not None:
+        parts.append(f"downtime {format_time(info.downtime / 1000)}")
+    if info.ram is not None:
+        parts.append(f"{info.ram.dirty_sync_count} iterations")
+    return ", ".join(parts) or "the guest has arrived"

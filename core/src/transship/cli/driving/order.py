@@ -1,0 +1,89 @@
+"""What is to be done before a migration begins: look, refuse, set, and say what is in force."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from transship.cli.driving.settings import MAX_BANDWIDTH
+from transship.errors import BlockedError
+from transship.units import format_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from transship.cli.driving.peer import Limits, Peer
+    from transship.cli.driving.settings import Value
+    from transship.control.client_address import QmpAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A migration that is asked for.
+
+    Args:
+        address: QMP server of the machine that is to leave.
+        uri: Where to.
+        capabilities: To be switched before; the others stay as they are.
+        parameters: To be set before, in QMP's units; the others stay as they are.
+        timeout_s: When to give up; None for never.
+        poll_s: Pause between two looks.
+    """
+
+    address: QmpAddress
+    uri: str
+    capabilities: Mapping[str, bool]
+    parameters: Mapping[str, Value]
+    timeout_s: float | None
+    poll_s: float
+
+
+async def prepare(peer: Peer, order: Order) -> Limits:
+    """Set what was asked for, if the peer can migrate at all. Returns the limits in force.
+
+    Raises:
+        BlockedError: It cannot, or does not know what is to be set. Nothing has been set.
+        QmpCommandError: It refuses a setting.
+    """
+    info = await peer.migration()
+    if info.is_under_way:
+        raise BlockedError(
+            f"{peer.address} is migrating already",
+            found=info.status,
+            hint="transship watch follows it, transship cancel ends it",
+        )
+    if info.blocked_reasons:
+        raise BlockedError(f"{peer.address} cannot migrate: {'; '.join(info.blocked_reasons)}")
+    _check_known("capability", order.capabilities, await peer.capabilities(), peer)
+    _check_known("parameter", order.parameters, await peer.parameters(), peer)
+    if order.capabilities:
+        await peer.set_capabilities(order.capabilities)
+    if order.parameters:
+        await peer.set_parameters(order.parameters)
+    return await peer.limits()
+
+
+def cap_text(limits: Limits, order: Order) -> str:
+    """Say which cap is in force, and how to have another."""
+    cap = limits.cap_bytes_per_s
+    if cap is None:
+        return "no cap on the send rate"
+    advice = "" if MAX_BANDWIDTH in order.parameters else " (--bandwidth changes it)"
+    return f"cap {format_rate(cap)}{advice}"
+
+
+def _check_known(kind: str, names: Iterable[str], known: Iterable[str], peer: Peer) -> None:
+    """Refuse a name that the peer does not know.
+
+    A parameter that was never set may be missing in what the peer lists; it is left to the peer.
+    """
+    known = sorted(known)
+    for name in names:
+        if name in known or name == "block-bitmap-mapping":
+            continue
+        alike = get_close_matches(name, known, n=1)
+        raise BlockedError(
+            f"{peer.address} knows no {kind} {name!r}",
+            hint=f"{alike[0]}, perhaps?" if alike else f"it knows {', '.join(known)}",
+        )

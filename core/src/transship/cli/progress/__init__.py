@@ -1,0 +1,1 @@
+"""How far a migration is and when it will end: measured, foretold, shown."""

@@ -1,0 +1,196 @@
+"""Parameters: what an operator may tune, in the operator's units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+
+from transship.abc.settings import QEMU_10_0
+from transship.control.errors import generic
+from transship.control.qapi import Object, Size, UInt8, UInt64
+from transship.control.registry import CommandTable
+
+if TYPE_CHECKING:
+    from transship.abc.settings import Parameters
+    from transship.control.registry import Context
+
+TABLE = CommandTable()
+
+_UNLIMITED_MS: Final = 100_000
+_TOP: Final = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter, between the operator and :class:`~transship.abc.settings.Parameters`.
+
+    Args:
+        attribute: Its name there.
+        unit: Of the operator's number: ``ms`` for a time, ``bytes``, ``bytes/s``, ``%``, ``count``
+            or nothing for a yes or no.
+        least: The smallest number.
+        most: The largest.
+        meaning: What it is, for the reference.
+    """
+
+    attribute: str
+    unit: Literal["ms", "bytes", "bytes/s", "%", "count", ""]
+    least: int
+    most: int
+    meaning: str
+
+    def read(self, parameters: Parameters) -> int | bool:
+        """The present value, in the operator's unit."""
+        value: float = getattr(parameters, self.attribute)
+        if self.unit == "ms":
+            return round(value * 1000)
+        return bool(value) if self.unit == "" else int(value)
+
+    def value(self, number: int | bool) -> float | int | bool:
+        """The operator's number in the unit of the engine."""
+        return number / 1000 if self.unit == "ms" else number
+
+
+PARAMETERS: Final[Mapping[str, Parameter]] = {
+    "announce-initial": Parameter(
+        "announce_initial_s", "ms", 0, _UNLIMITED_MS, "before the second announcement"
+    ),
+    "announce-max": Parameter(
+        "announce_max_s", "ms", 0, _UNLIMITED_MS, "the longest time between two announcements"
+    ),
+    "announce-rounds": Parameter("announce_rounds", "count", 0, 1000, "announcements"),
+    "announce-step": Parameter(
+        "announce_step_s", "ms", 1, 10_000, "by how much the time between two of them grows"
+    ),
+    "throttle-trigger-threshold": Parameter(
+        "throttle_trigger_percent",
+        "%",
+        1,
+        100,
+        "of what was sent may be dirtied meanwhile, before the guest is slowed down",
+    ),
+    "cpu-throttle-initial": Parameter(
+        "throttle_initial_percent", "%", 1, 99, "of its time is withheld from the guest at first"
+    ),
+    "cpu-throttle-increment": Parameter(
+        "throttle_increment_percent", "%", 1, 99, "more is withheld each time"
+    ),
+    "cpu-throttle-tailslow": Parameter(
+        "throttle_tailslow", "", 0, 1, "withhold no more than is needed, near the end"
+    ),
+    "max-bandwidth": Parameter(
+        "max_bandwidth_bytes_per_s", "bytes/s", 0, _TOP, "cap while the guest runs; 0 is none"
+    ),
+    "avail-switchover-bandwidth": Parameter(
+        "switchover_bandwidth_bytes_per_s",
+        "bytes/s",
+        0,
+        _TOP,
+        "what the channel is taken to carry at switchover; 0 is what it carried in the last slice",
+    ),
+    "downtime-limit": Parameter(
+        "downtime_limit_s", "ms", 0, 2_000_000, "how long the guest may stand still"
+    ),
+    "xbzrle-cache-size": Parameter(
+        "xbzrle_cache_bytes", "bytes", 0, _TOP, "cache of sent pages; a power of two"
+    ),
+    "max-cpu-throttle": Parameter(
+        "throttle_max_percent", "%", 1, 99, "the most that is withheld from the guest"
+    ),
+}
+"""Those that Transship has, by their names, in QEMU's units and ranges."""
+
+
+class MigrationParameters(Object):
+    """Parameters; each may be left out of a change."""
+
+    announce_initial: Size | None = None
+    announce_max: Size | None = None
+    announce_rounds: Size | None = None
+    announce_step: Size | None = None
+    throttle_trigger_threshold: UInt8 | None = None
+    cpu_throttle_initial: UInt8 | None = None
+    cpu_throttle_increment: UInt8 | None = None
+    cpu_throttle_tailslow: bool | None = None
+    max_bandwidth: Size | None = None
+    avail_switchover_bandwidth: Size | None = None
+    downtime_limit: UInt64 | None = None
+    xbzrle_cache_size: Size | None = None
+    max_cpu_throttle: UInt8 | None = None
+
+    lacking: ClassVar[Mapping[str, str]] = {
+        "block-bitmap-mapping": "it belongs to dirty bitmaps (transship-block)",
+        "direct-io": "it belongs to mapped-ram",
+        "max-postcopy-bandwidth": "there is no postcopy yet",
+        "mode": "a migration is always a normal one",
+        "multifd-channels": "memory goes over one channel so far",
+        "multifd-compression": "memory goes over one channel so far",
+        "multifd-qatzip-level": "memory goes over one channel so far",
+        "multifd-zlib-level": "memory goes over one channel so far",
+        "multifd-zstd-level": "memory goes over one channel so far",
+        "tls-authz": "there is no TLS yet",
+        "tls-creds": "there is no TLS yet",
+        "tls-hostname": "there is no TLS yet",
+        "vcpu-dirty-limit": "auto-converge is what slows a guest down",
+        "x-checkpoint-delay": "there is no lock-step replication",
+        "x-vcpu-dirty-limit-period": "auto-converge is what slows a guest down",
+        "zero-page-detection": "zero pages are always looked for",
+    }
+
+
+@TABLE.command("migrate-set-parameters")
+async def set_parameters(context: Context, arguments: MigrationParameters) -> None:
+    """Change parameters, all that are given or none; holds for the migration under way as well."""
+    given = {name: getattr(arguments, name.replace("-", "_")) for name in PARAMETERS}
+    change_parameters(context, {name: value for name, value in given.items() if value is not None})
+
+
+@TABLE.command("query-migrate-parameters")
+async def query_parameters(context: Context) -> MigrationParameters:
+    """All parameters that Transship has."""
+    present = context.host.settings.parameters
+    values: dict[str, Any] = {
+        name.replace("-", "_"): parameter.read(present) for name, parameter in PARAMETERS.items()
+    }
+    return MigrationParameters(**values)
+
+
+def change_parameters(context: Context, changes: Mapping[str, int | bool]) -> None:
+    """Change parameters, in the operator's units, all of them or none.
+
+    Raises:
+        CommandError: A value is out of range, or does not go with the others.
+    """
+    host = context.host
+    for name, number in changes.items():
+        parameter = PARAMETERS[name]
+        if not parameter.least <= number <= parameter.most:
+            raise generic(
+                f"parameter {name!r} takes {parameter.least} to {parameter.most} "
+                f"{parameter.unit}".rstrip()
+            )
+    page_size = host.guest.page_size
+    if (size := changes.get("xbzrle-cache-size")) is not None and (
+        size < page_size or size & (size - 1)
+    ):
+        raise generic(
+            f"parameter 'xbzrle-cache-size' takes a power of two of at least {page_size} bytes"
+        )
+    merged = {
+        name: changes.get(name, PARAMETERS[name].read(host.settings.parameters))
+        for name in ("cpu-throttle-initial", "max-cpu-throttle")
+    }
+    if merged["max-cpu-throttle"] < merged["cpu-throttle-initial"]:
+        raise generic("parameter 'max-cpu-throttle' takes no less than 'cpu-throttle-initial'")
+    host.set_parameters(
+        {
+            PARAMETERS[name].attribute: PARAMETERS[name].value(value)
+            for name, value in changes.items()
+        }
+    )
+
+
+def default_of(name: str) -> int | bool:
+    """What a parameter is at first, in the operator's unit."""
+    return PARAMETERS[name].read(QEMU_10_0)

@@ -1,0 +1,81 @@
+"""The commands of the protocol itself, and those that name file descriptors."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from transship._version import __version__
+from transship.control.introspect import SchemaInfo, schema_of
+from transship.control.qapi import Object
+from transship.control.registry import CommandTable
+from transship.control.session import Capability
+
+if TYPE_CHECKING:
+    from transship.control.registry import Context
+
+TABLE: Final = CommandTable()
+
+
+class Negotiation(Object):
+    enable: list[Capability] | None = None
+
+
+class QemuVersion(Object):
+    major: int
+    minor: int
+    micro: int
+
+
+class Version(Object):
+    qemu: QemuVersion
+    package: str
+
+
+class CommandName(Object):
+    name: str
+
+
+class DescriptorName(Object):
+    fdname: str
+
+
+VERSION: Final = Version(QemuVersion(10, 0, 2), f"transship {__version__}")
+"""The QEMU whose commands these are: clients choose what they say by its number."""
+
+
+@TABLE.command("qmp_capabilities")
+async def negotiate(context: Context, arguments: Negotiation) -> None:
+    """Begin: from here on there are commands and events."""
+    context.session.capabilities = frozenset(arguments.enable or ())
+    context.session.is_negotiated = True
+
+
+@TABLE.command("query-version")
+async def query_version(context: Context) -> Version:
+    """Say what this is."""
+    return VERSION
+
+
+@TABLE.command("query-commands")
+async def query_commands(context: Context) -> list[CommandName]:
+    """Name all commands."""
+    return [CommandName(command.name) for command in context.table.commands()]
+
+
+@TABLE.command("query-qmp-schema")
+async def query_schema(context: Context) -> list[SchemaInfo]:
+    """Describe all commands and events."""
+    return schema_of(context.table)
+
+
+@TABLE.command("getfd")
+async def name_descriptor(context: Context, arguments: DescriptorName) -> None:
+    """Give a name to the file descriptor that came with the command."""
+    context.session.descriptors.name(arguments.fdname, context.session.command)
+
+
+@TABLE.command("closefd")
+async def close_descriptor(context: Context, arguments: DescriptorName) -> None:
+    """Close a named file descriptor."""
+    os.close(context.session.descriptors.take(arguments.fdname))

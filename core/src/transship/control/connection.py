@@ -1,0 +1,178 @@
+"""One client: its messages in, replies and events out, over a socket.
+
+Three tasks share a connection: one reads and queues commands, one carries them out, one writes. A
+command that has begun is carried out to its end whatever becomes of its client.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING, Final, final
+
+import trio
+
+from transship.control.dispatcher import Dispatcher
+from transship.control.inbox import Inbox
+from transship.control.jsonstream import Malformed
+from transship.control.limits import (
+    COMMANDS_IN_FLIGHT,
+    FLUSH_S,
+    LINGER_S,
+    OUTPUT_BYTES,
+    UNREAD_S,
+)
+from transship.control.outbox import Outbox
+
+if TYPE_CHECKING:
+    from transship.control.jsonstream import Found
+    from transship.control.registry import Context
+
+_LOG: Final = logging.getLogger(__name__)
+
+_Numbered = tuple[int, "Found"]
+"""A message, and which one of the client's it is."""
+
+
+@final
+class Connection:
+    """Serves one client.
+
+    Args:
+        connection: The connected socket; owned from now on.
+        context: What its commands work on.
+    """
+
+    def __init__(self, connection: trio.socket.SocketType, context: Context) -> None:
+        self._socket = connection
+        self._session = context.session
+        self._dispatcher = Dispatcher(context)
+        self._inbox = Inbox(connection, context.session)
+        self._outbox = Outbox()
+        self._slots = trio.Semaphore(COMMANDS_IN_FLIGHT)
+        self._carrying = trio.CancelScope()
+        """Around all reading and writing."""
+        self._is_broken = False
+
+    @property
+    def hears_events(self) -> bool:
+        """Whether the client is through with the negotiation."""
+        return self._session.is_negotiated and not self._is_broken
+
+    async def run(self, greeting: bytes) -> None:
+        """Serve the client to its end, beginning with a greeting.
+
+        Cancellation: a command that is being carried out is cancelled. Replies that are ready are
+        sent, if the client takes them within :data:`FLUSH_S`. The socket is closed in any case.
+        """
+        self._outbox.put(greeting)
+        in_band = trio.open_memory_channel[_Numbered](COMMANDS_IN_FLIGHT)
+        urgent = trio.open_memory_channel[_Numbered](COMMANDS_IN_FLIGHT)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._work, in_band[1], urgent[1])
+                await self._carry(in_band[0], urgent[0])
+        finally:
+            self._session.descriptors.close()
+
+    def send(self, message: bytes) -> None:
+        """Queue a message for the client; never waits. A client that does not read is cut off."""
+        if not self._is_broken and not self._outbox.put(message):
+            self._break(logging.WARNING, f"it has left {OUTPUT_BYTES} bytes unread")
+
+    def _break(self, level: int, reason: str) -> None:
+        """Give the client up: nothing is read, written, or begun any more."""
+        if not self._is_broken:
+            _LOG.log(level, "closed the connection of %s: %s", self._session.peer, reason)
+            self._is_broken = True
+            self._outbox.discard()
+            self._carrying.cancel()
+
+    async def _carry(
+        self,
+        in_band: trio.MemorySendChannel[_Numbered],
+        urgent: trio.MemorySendChannel[_Numbered],
+    ) -> None:
+        """Read and write, until both are over or the client is given up."""
+        with self._socket, in_band, urgent, self._carrying:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._read, in_band, urgent)
+                nursery.start_soon(self._write)
+
+    # Reading
+
+    async def _read(
+        self,
+        in_band: trio.MemorySendChannel[_Numbered],
+        urgent: trio.MemorySendChannel[_Numbered],
+    ) -> None:
+        """Queue what the client wants done, until it says no more or too much."""
+        try:
+            with in_band, urgent:
+                reason = await self._read_messages(in_band, urgent)
+            if reason is not None:
+                _LOG.warning("closing the connection of %s: %s", self._session.peer, reason)
+                with trio.move_on_after(LINGER_S):
+                    await self._inbox.ignore()
+        except OSError as error:
+            self._break(logging.INFO, f"it vanished: {error.strerror}")
+
+    async def _read_messages(
+        self,
+        in_band: trio.MemorySendChannel[_Numbered],
+        urgent: trio.MemorySendChannel[_Numbered],
+    ) -> str | None:
+        """Returns which limit the client exceeded, if it did."""
+        while True:
+            await self._slots.acquire()
+            numbered = await self._inbox.next()
+            if numbered is None:
+                return None
+            _, found = numbered
+            await (urgent if self._dispatcher.overtakes(found) else in_band).send(numbered)
+            if isinstance(found, Malformed) and found.is_fatal:
+                return found.reason
+
+    # Working: not a part of carrying, so that it goes on when that breaks
+
+    async def _work(
+        self,
+        in_band: trio.MemoryReceiveChannel[_Numbered],
+        urgent: trio.MemoryReceiveChannel[_Numbered],
+    ) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._carry_out, in_band)
+            nursery.start_soon(self._carry_out, urgent)
+        self._outbox.finish()
+
+    async def _carry_out(self, commands: trio.MemoryReceiveChannel[_Numbered]) -> None:
+        """Answer commands one after another; those of a client that is gone are not begun."""
+        async for number, found in commands:
+            if not self._is_broken:
+                self._session.command = number
+                self.send(await self._dispatcher.answer(found))
+                await self._outbox.wait_until_low()
+            self._slots.release()
+
+    # Writing
+
+    async def _write(self) -> None:
+        try:
+            await self._write_messages()
+        except trio.Cancelled:
+            self._outbox.finish()
+            with trio.move_on_after(FLUSH_S, shield=True):
+                await self._write_messages()
+            raise
+
+    async def _write_messages(self) -> None:
+        """Send what is queued until there will be no more; then say so to the client."""
+        try:
+            while (message := await self._outbox.wait()) is not None:
+                with trio.move_on_after(UNREAD_S) as scope:
+                    self._outbox.sent(await self._socket.send(message))
+                if scope.cancelled_caught:
+                    self._break(logging.WARNING, f"it has read nothing for {UNREAD_S:.0f} s")
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self._break(logging.INFO, f"it vanished: {error.strerror}")
