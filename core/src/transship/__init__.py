@@ -13,10 +13,10 @@ from transship._version import __version__
 
 if TYPE_CHECKING:
     from transship.abc import Device, DirtyLog, Guest, Section
+    from transship.abc.settings import Parameters
     from transship.assembly import migrate, receive
     from transship.engine.incoming import Incoming
     from transship.engine.migration import Migration
-    from transship.abc.settings import Parameters
     from transship.engine.status import MigrationStatus
     from transship.errors import MigrationError
     from transship.guests.dirtylog import MarkedDirtyLog

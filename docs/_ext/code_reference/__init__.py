@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from . import channels, cli, errors, fields, grammar, hooks, limits, statuses
+from . import channels, cli, control, errors, fields, grammar, hooks, limits, statuses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "channel contracts": channels.contracts,
     "conformance": channels.conformance,
+    "control capabilities": control.capabilities,
+    "control commands": control.commands,
+    "control events": control.events,
+    "control objects": control.objects,
+    "control parameters": control.parameters,
+    "control parameters lacking": control.lacking_parameters,
     "device fields": fields.text,
     "device declarations": fields.declarations,
     "error facts": errors.facts,
@@ -30,6 +36,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "grammar": grammar.text,
     "hooks": hooks.text,
     "limits": limits.text,
+    "run states": statuses.run_states,
     "test kit": channels.checks,
     "toolkit": channels.tools,
     "transitions": statuses.text,

@@ -167,7 +167,8 @@ def _of_source(migration: Migration) -> MigrationInfo:
 
 
 def _of_destination(incoming: Incoming) -> MigrationInfo:
-    address = socket_address(incoming.address) if incoming.address else None
+    is_listening = incoming.address is not None and not incoming.is_over
+    address = socket_address(incoming.address or "") if is_listening else None
     has_begun = incoming.status not in (EngineStatus.NONE, EngineStatus.SETUP)
     return MigrationInfo(
         # What QEMU calls active on the destination lasts to the end.

@@ -45,6 +45,7 @@ class Migration(Attempt):
 
     Attributes:
         is_confirmed: Whether the destination said that it has the guest.
+        resumes_guest: Whether a guest that was paused to be handed over runs on if it stays.
     """
 
     waiting_for = "connecting"
@@ -63,6 +64,7 @@ class Migration(Attempt):
     ) -> None:
         super().__init__(settings or Settings(), notifiers)
         self.is_confirmed = False
+        self.resumes_guest = True
         self._blockers = blockers
         self._limiter = limiter
         self._guest = guest
@@ -159,7 +161,7 @@ class Migration(Attempt):
                 self._sections.cancel(section)
             except Exception as broken:
                 add_trouble(error, f"section {section.idstr!r} could not be cancelled", broken)
-        if self._had_guest_running:
+        if self._had_guest_running and self.resumes_guest:
             try:
                 await within(self._guest.resume, self.parameters.guest_timeout_s, "resume")
                 await self._tell(GuestResumed())

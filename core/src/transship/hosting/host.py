@@ -95,15 +95,16 @@ class Host:
     async def stop(self) -> None:
         """Pause the guest; one that is still to arrive will not be started.
 
+        One that is being handed over stands still already, and is not resumed if it stays.
+
         Raises:
-            BlockedError: It is being handed over.
             MigrationError: It does not pause.
         """
         async with self._operating:
             if self.run_state is RunState.INMIGRATE:
                 self._set_autostart(False)
-            elif self._is_handing_over:
-                raise self._handing_over("paused")
+            elif self._is_handing_over and self.outgoing is not None:
+                self.outgoing.resumes_guest = False
             elif self.run_state is RunState.RUNNING:
                 await self._within(self.guest.pause, "pause")
                 self._become(RunState.PAUSED)
@@ -120,7 +121,10 @@ class Host:
             if self.run_state is RunState.INMIGRATE:
                 self._set_autostart(True)
             elif self._is_handing_over:
-                raise self._handing_over("resumed")
+                raise BlockedError(
+                    "the guest cannot be resumed while it is handed over",
+                    hint="wait for the end of the migration, or cancel it",
+                )
             elif self.run_state is not RunState.RUNNING:
                 self._check_still_ours()
                 await self._within(self.guest.resume, "resume")
@@ -153,12 +157,6 @@ class Host:
                 expected="a guest that was not handed over",
                 found="the destination's word that it has the guest",
             )
-
-    def _handing_over(self, what: str) -> BlockedError:
-        return BlockedError(
-            f"the guest cannot be {what} while it is handed over",
-            hint="wait for the end of the migration, or cancel it",
-        )
 
     # Settings.
 

@@ -1,9 +1,11 @@
-"""``human-monitor-command``: the words of the human monitor, with QEMU's labels."""
+"""``human-monitor-command``: the words of the human monitor over QMP."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from transship.control.errors import generic
+from transship.control.human.words import speak
 from transship.control.qapi import Object
 from transship.control.registry import CommandTable
 
@@ -14,7 +16,7 @@ TABLE = CommandTable()
 
 
 class HumanMonitorCommand(Object):
-    """A line as it would be typed."""
+    """A line as it would be typed; a guest here has one processor for it to be about."""
 
     command_line: str
     cpu_index: int | None = None
@@ -22,5 +24,7 @@ class HumanMonitorCommand(Object):
 
 @TABLE.command("human-monitor-command")
 async def human_monitor_command(context: Context, arguments: HumanMonitorCommand) -> str:
-    """Carry out a line, and return what would be printed."""
-    return ""
+    """Carry out a line, and return what would be printed; mistakes are text as well."""
+    if arguments.cpu_index not in (None, 0):
+        raise generic(f"there is no processor {arguments.cpu_index}")
+    return await speak(context, arguments.command_line)

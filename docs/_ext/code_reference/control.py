@@ -1,0 +1,182 @@
+"""QMP as it is served: commands, their objects, parameters, capabilities and events."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Final
+
+from transship.control.commands import protocol
+from transship.control.commands.capabilities import LACKING, MigrationCapability
+from transship.control.commands.parameters import PARAMETERS, MigrationParameters, default_of
+from transship.control.registry import CommandTable
+from transship.control.schema import (
+    Alternate,
+    Anything,
+    Array,
+    Enumeration,
+    Feature,
+    Integer,
+    Member,
+    Number,
+    ObjectType,
+    Scalar,
+    Type,
+    Union,
+)
+from transship.control.service import all_commands
+
+from .docstrings import first_sentence, plain, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from transship.control.registry import Command
+
+_TABLE: Final = CommandTable.joined(protocol.TABLE, all_commands())
+
+
+def commands() -> str:
+    """Every command: what it takes, what it gives, what it does."""
+    rows = [
+        [
+            f"`{command.name}`" + _notes(command),
+            _members(command.arguments) if command.arguments else "",
+            _name(command.returns) if command.returns else "",
+            first_sentence(command.handler),
+        ]
+        for command in sorted(_TABLE.commands(), key=lambda one: one.name)
+    ]
+    return table(["command", "takes", "gives", "does"], rows)
+
+
+def objects() -> str:
+    """Every object that commands take or give in a member, under a heading of its own."""
+    return "\n\n".join(
+        f"### {name}\n\n{_described(type_)}" for name, type_ in sorted(_objects().items())
+    )
+
+
+def parameters() -> str:
+    """Every parameter with unit, default and range."""
+    rows = [
+        [
+            f"`{name}`",
+            parameter.unit,
+            f"`{str(default_of(name)).lower()}`",
+            "" if parameter.unit == "" else f"{parameter.least} to {_number(parameter.most)}",
+            parameter.meaning,
+        ]
+        for name, parameter in PARAMETERS.items()
+    ]
+    return table(["parameter", "unit", "default", "range", "meaning"], rows)
+
+
+def lacking_parameters() -> str:
+    """Parameters of QEMU's that are refused, and why."""
+    rows = [[f"`{name}`", why] for name, why in MigrationParameters.lacking.items()]
+    return table(["parameter", "why it is refused"], rows)
+
+
+def capabilities() -> str:
+    """Every capability: whether it can be switched on, and why not."""
+    rows = [
+        [f"`{one.value}`", "no" if one in LACKING else "yes", LACKING.get(one, "")]
+        for one in MigrationCapability
+    ]
+    return table(["capability", "available", "why not"], rows)
+
+
+def events() -> str:
+    """Every event with its data."""
+    rows = [
+        [f"`{event.name}`", _members(event.data) if event.data else ""]
+        for event in sorted(_TABLE.events(), key=lambda one: one.name)
+    ]
+    return table(["event", "data"], rows)
+
+
+def _notes(command: Command) -> str:
+    notes = [feature.value for feature in command.features]
+    notes += ["out of band"] if command.allows_oob else []
+    return f" ({', '.join(notes)})" if notes else ""
+
+
+def _members(type_: ObjectType) -> str:
+    return ", ".join(_member(member) for member in type_.members.values())
+
+
+def _member(member: Member) -> str:
+    features = "".join(
+        f" ({feature.value})" for feature in member.features if feature is Feature.DEPRECATED
+    )
+    return f"`{member.name}{'' if member.is_required else '?'}`: {_name(member.type)}{features}"
+
+
+def _name(type_: Type) -> str:
+    match type_:
+        case Scalar():
+            return type_.name
+        case Integer():
+            return type_.c_type
+        case Number():
+            return "number"
+        case Anything():
+            return "any"
+        case Array():
+            return f"list of {_name(type_.element)}"
+        case Enumeration():
+            return type_.members.__name__
+        case Alternate():
+            return " or ".join(branch.name for branch in type_.branches)
+        case Union():
+            return type_.name
+        case ObjectType():
+            return type_.struct.__name__
+    raise TypeError(f"no name for {type_!r}")
+
+
+def _described(type_: ObjectType | Enumeration | Union) -> str:
+    match type_:
+        case Enumeration():
+            values = ", ".join(f"`{one.value}`" for one in type_.members)
+            return f"{plain(inspect.getdoc(type_.members) or '')}\n\nOne of {values}."
+        case Union():
+            rows = [[f"`{case}`", _name(branch)] for case, branch in type_.cases.items()]
+            return f"Told apart by `{type_.by}`:\n\n" + table([f"`{type_.by}`", "object"], rows)
+    rows = [
+        [f"`{member.name}`" + ("" if member.is_required else " (optional)"), _name(member.type)]
+        for member in type_.members.values()
+    ]
+    return plain(inspect.getdoc(type_.struct) or "") + "\n\n" + table(["member", "type"], rows)
+
+
+def _objects() -> dict[str, ObjectType | Enumeration | Union]:
+    """What is named by commands and not described by their own rows."""
+    found: dict[str, ObjectType | Enumeration | Union] = {}
+    arguments = [one.arguments for one in _TABLE.commands() if one.arguments]
+    data = [event.data for event in _TABLE.events() if event.data]
+    for type_ in (*arguments, *data):
+        _collect((member.type for member in type_.members.values()), found)
+    _collect((one.returns for one in _TABLE.commands() if one.returns), found)
+    return found
+
+
+def _collect(types: Iterable[Type], found: dict[str, ObjectType | Enumeration | Union]) -> None:
+    for type_ in types:
+        if isinstance(type_, Array):
+            _collect([type_.element], found)
+        elif isinstance(type_, ObjectType | Enumeration | Union) and _name(type_) not in found:
+            found[_name(type_)] = type_
+            _collect(_parts(type_), found)
+
+
+def _parts(type_: ObjectType | Enumeration | Union) -> Iterator[Type]:
+    match type_:
+        case ObjectType():
+            yield from (member.type for member in type_.members.values())
+        case Union():
+            yield from type_.cases.values()
+
+
+def _number(number: int) -> str:
+    return "2^64-1" if number == (1 << 64) - 1 else str(number)
