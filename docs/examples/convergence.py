@@ -59,9 +59,13 @@ def look(migration: transship.Migration) -> Sample:
 async def converge(capabilities: list[str], give_up_s: float, first_percent: int) -> list[Sample]:
     """Move the guest, or give up; returns what was seen."""
     samples: list[Sample] = []
-    with tempfile.TemporaryDirectory() as folder, SyntheticGuest(
-        RAM, dirty_rate_bytes_per_s=DIRTY_RATE, working_set_bytes=WORKING_SET
-    ) as here, SyntheticGuest(RAM, seed=1) as there:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        SyntheticGuest(
+            RAM, dirty_rate_bytes_per_s=DIRTY_RATE, working_set_bytes=WORKING_SET
+        ) as here,
+        SyntheticGuest(RAM, seed=1) as there,
+    ):
         uri = f"unix:{folder}/guest.sock"
         listening = trio.Event()
         incoming = transship.receive(there, uri, on_listening=lambda _: listening.set())
