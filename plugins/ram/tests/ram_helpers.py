@@ -6,18 +6,19 @@ import io
 import mmap
 from typing import TYPE_CHECKING, NamedTuple
 
+from transship.abc import Capability, Parameters, Settings
 from transship.memory.ramblock import RAMBlock
 from transship.testing.guests import FakeGuest
 from transship.wire.constants import RecordType
 from transship.wire.events import SectionHeader
 from transship.wire.reader import StreamReader, drive
+from transship_ram._section import RAMSection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from transship.abc import Segments
+    from transship.abc import Guest, Segments
     from transship.buffers import Buffer
-    from transship_ram._section import RAMSection
 
 PAGE = 4096
 EOS = bytes.fromhex("0000000000000010")
@@ -44,6 +45,21 @@ class OpenGuest(FakeGuest):
 
     def contents(self) -> dict[str, bytes]:
         return {block.idstr: bytes(block.view) for block in self._made}
+
+
+def ram_section(guest: Guest) -> RAMSection:
+    """The section of a migration with nothing set."""
+    return RAMSection(guest, Settings())
+
+
+def xbzrle_section(guest: Guest, cache_pages: int = 1 << 14, page_size: int = PAGE) -> RAMSection:
+    """The section of a migration with XBZRLE, and a cache of so many pages."""
+    return RAMSection(guest, xbzrle_settings(cache_pages * page_size))
+
+
+def xbzrle_settings(cache_bytes: int) -> Settings:
+    parameters = Parameters(xbzrle_cache_bytes=cache_bytes)
+    return Settings(frozenset({Capability.XBZRLE}), parameters)
 
 
 class EndedElsewhereError(Exception):

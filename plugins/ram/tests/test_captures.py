@@ -6,15 +6,18 @@ import io
 import lzma
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from ram_helpers import OpenGuest
+from ram_helpers import OpenGuest, ram_section
 from slow_stream import SlowStream
 
 from transship.wire.decoder import StreamDecoder
 from transship.wire.events import SectionHeader
 from transship.wire.reader import Parsing, StreamReader, drive
-from transship_ram._section import RAMSection
+
+if TYPE_CHECKING:
+    from transship_ram._section import RAMSection
 
 FOLDER = Path(
     os.environ.get("TRANSSHIP_CAPTURES") or Path(__file__).parents[3] / "tests" / "captures"
@@ -55,7 +58,7 @@ def test_recorded_stream_loads_as_the_slow_reader_does(path: Path, step: int) ->
     expected = SlowStream(data).read()
     source = io.BytesIO(data)
     guest = OpenGuest()
-    section = RAMSection(guest)
+    section = ram_section(guest)
     reader = StreamReader()
 
     drive(load_ram(section, reader, expected), reader, lambda view: source.readinto(view[:step]))

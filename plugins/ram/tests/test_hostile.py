@@ -27,6 +27,7 @@ from ram_helpers import (
     load,
     name,
     page,
+    ram_section,
     record,
     table,
     word,
@@ -36,7 +37,6 @@ from ram_helpers import (
 from transship.errors import RemoteError, StreamError
 from transship.testing.guests import FakeGuest
 from transship.wire.limits import RAM_BLOCKS, RAM_BYTES
-from transship_ram._section import RAMSection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ def load_refused(*bodies: bytes, cause: str, at: int, step: int = 1 << 20) -> No
     block, mapping = fenced_block("a", 4)
     other, _ = fenced_block("other", 4)
     with refused(cause, at):
-        load(RAMSection(FakeGuest([block, other])), *bodies, step=step, offset=START)
+        load(ram_section(FakeGuest([block, other])), *bodies, step=step, offset=START)
     assert mapping[4 * PAGE :] == page(0xEE) * 4
     assert other.view == bytes(4 * PAGE)
 
@@ -93,7 +93,7 @@ def test_table_is_refused(body: bytes, cause: str, at: int, step: int) -> None:
     block.resize(4 * PAGE)
     guest = FakeGuest({"a": 4 * PAGE})
     with refused(cause, at):
-        load(RAMSection(guest), body, step=step, offset=START)
+        load(ram_section(guest), body, step=step, offset=START)
 
 
 def test_table_with_too_many_blocks_is_refused_before_any_is_made() -> None:
@@ -101,7 +101,7 @@ def test_table_with_too_many_blocks_is_refused_before_any_is_made() -> None:
     entries = b"".join(name(str(number)) + word(PAGE) for number in range(RAM_BLOCKS + 1))
     with refused("too many RAM blocks", len(entries) - len(name("4096")) - 8 + 8):
         load(
-            RAMSection(guest),
+            ram_section(guest),
             word((RAM_BLOCKS + 1) * PAGE | MEM_SIZE) + entries,
             offset=START,
         )
@@ -112,7 +112,7 @@ def test_table_that_is_wrong_at_its_end_makes_no_block() -> None:
     guest = OpenGuest()
     with pytest.raises(StreamError):
         load(
-            RAMSection(guest),
+            ram_section(guest),
             word(2 * PAGE | MEM_SIZE) + name("a") + word(PAGE) + name("b") + word(3 * PAGE),
         )
     assert not guest.ram_blocks()
@@ -120,7 +120,7 @@ def test_table_that_is_wrong_at_its_end_makes_no_block() -> None:
 
 def test_error_of_the_guest_gets_the_place_of_its_entry() -> None:
     with pytest.raises(StreamError) as raised:
-        load(RAMSection(FakeGuest({"a": PAGE})), table({"a": PAGE, "b": PAGE}))
+        load(ram_section(FakeGuest({"a": PAGE})), table({"a": PAGE, "b": PAGE}))
     assert raised.value.offset == 8 + 10
     assert type(raised.value.__cause__) is RemoteError
 
@@ -207,11 +207,11 @@ def test_first_page_must_name_its_block(kind: int, step: int) -> None:
 @pytest.mark.parametrize("body", [FIRST, EOS[:3], word(FULL) + name("a")])
 def test_page_before_the_table_or_cut_off_is_refused(body: bytes) -> None:
     with pytest.raises(StreamError):
-        load(RAMSection(FakeGuest({"a": 4 * PAGE})), body)
+        load(ram_section(FakeGuest({"a": 4 * PAGE})), body)
 
 
 def test_block_context_does_not_outlive_a_refused_name() -> None:
-    section = RAMSection(FakeGuest({"a": 4 * PAGE}))
+    section = ram_section(FakeGuest({"a": 4 * PAGE}))
     with pytest.raises(StreamError, match="does not list"):
         load(section, TABLE, FIRST + record(0, FULL, page(1), "b"))
     with pytest.raises(StreamError, match="names no RAM block"):
@@ -231,7 +231,7 @@ def test_hostile_streams_cost_little_memory() -> None:
         (TABLE, FIRST + record(0, FULL, page(1)) * 500 + EOS),
     ]
     for bodies in streams:
-        section = RAMSection(FakeGuest({"a": 4 * PAGE}))
+        section = ram_section(FakeGuest({"a": 4 * PAGE}))
         size = sum(map(len, bodies))
         tracemalloc.start()
         try:
@@ -293,7 +293,7 @@ def test_mutated_stream_is_refused_or_loaded_and_writes_nowhere_else(
     first, first_mapping = fenced_block("a", 4)
     second, second_mapping = fenced_block("bb", 4)
     other, other_mapping = fenced_block("other", 4)
-    section = RAMSection(FakeGuest([first, second, other]))
+    section = ram_section(FakeGuest([first, second, other]))
     with suppress(RemoteError, EndedElsewhereError):
         load(section, bytes(stream), step=step)
     assert first_mapping[4 * PAGE :] == page(0xEE) * 4
@@ -305,7 +305,7 @@ def test_mutated_stream_is_refused_or_loaded_and_writes_nowhere_else(
 @settings(deadline=None, max_examples=200)
 def test_noise_is_refused(body: bytes) -> None:
     block, mapping = fenced_block("a", 4)
-    section = RAMSection(FakeGuest([block]))
+    section = ram_section(FakeGuest([block]))
     load(section, TABLE)
     with suppress(RemoteError, EndedElsewhereError):
         load(section, FIRST + body)

@@ -21,6 +21,7 @@ from ram_helpers import (
     fenced_block,
     load,
     page,
+    ram_section,
     record,
     table,
     word,
@@ -33,11 +34,11 @@ from transship.testing.guests import FakeGuest
 from transship.wire.constants import RecordType
 from transship.wire.events import SectionHeader
 from transship.wire.limits import MIB
-from transship_ram._section import RAMSection
 from transship_ram._target import PageCounts
 
 if TYPE_CHECKING:
     from transship.wire.reader import StreamReader
+    from transship_ram._section import RAMSection
 
 STEPS = [1, 7, 1000, 1 << 20]
 
@@ -51,7 +52,7 @@ def step(request: pytest.FixtureRequest) -> int:
 def loaded(step: int, blocks: dict[str, int], *bodies: bytes) -> OpenGuest:
     """A guest with those blocks, full of 0xaa, after it has loaded those records."""
     guest = OpenGuest()
-    section = RAMSection(guest)
+    section = ram_section(guest)
     reader = load(section, table(blocks), step=step)
     for block in guest.ram_blocks():
         block.view[:] = b"\xaa" * block.used_length
@@ -61,7 +62,7 @@ def loaded(step: int, blocks: dict[str, int], *bodies: bytes) -> OpenGuest:
 
 def test_table_attaches_the_blocks(step: int) -> None:
     guest = OpenGuest()
-    section = RAMSection(guest)
+    section = ram_section(guest)
     load(section, table({"pc.ram": 3 * PAGE, "ö": PAGE}), step=step)
     assert [(block.idstr, block.used_length) for block in guest.ram_blocks()] == [
         ("pc.ram", 3 * PAGE),
@@ -75,12 +76,12 @@ def test_table_attaches_the_blocks(step: int) -> None:
 
 def test_table_resizes_a_block_of_the_guest() -> None:
     guest = FakeGuest([RAMBlock("rom", mmap.mmap(-1, 8 * PAGE), 2 * PAGE)])
-    load(RAMSection(guest), table({"rom": 5 * PAGE}))
+    load(ram_section(guest), table({"rom": 5 * PAGE}))
     assert guest.block("rom").used_length == 5 * PAGE
 
 
 def test_table_without_blocks_is_accepted() -> None:
-    load(RAMSection(OpenGuest()), table({}), EOS)
+    load(ram_section(OpenGuest()), table({}), EOS)
 
 
 def test_body_may_be_an_end_word_alone(step: int) -> None:
@@ -190,7 +191,7 @@ def test_multifd_flush_is_nothing_without_multifd(step: int) -> None:
 
 def test_flush_and_end_may_follow_the_table_directly(step: int) -> None:
     guest = OpenGuest()
-    load(RAMSection(guest), table({"a": PAGE})[: -len(EOS)] + word(FLUSH) + EOS, step=step)
+    load(ram_section(guest), table({"a": PAGE})[: -len(EOS)] + word(FLUSH) + EOS, step=step)
     assert guest.contents() == {"a": page(0)}
 
 
@@ -200,7 +201,7 @@ def test_pages_of_a_larger_size_are_loaded() -> None:
     body = record(0, FULL, b"\1" * size, "a") + b"".join(
         record(number * size, FULL, bytes([number]) * size) for number in range(1, 9)
     )
-    load(RAMSection(guest), table({"a": 9 * size}), body + record(size, ZERO, b"\0") + EOS)
+    load(ram_section(guest), table({"a": 9 * size}), body + record(size, ZERO, b"\0") + EOS)
     expected = [1, 0, 2, 3, 4, 5, 6, 7, 8]
     assert guest.contents()["a"] == b"".join(bytes([value]) * size for value in expected)
 
@@ -218,7 +219,7 @@ def test_zero_pages_that_are_zero_already_are_not_written() -> None:
     body = record(0, ZERO, b"\0", "a") + b"".join(
         record(number * PAGE, ZERO, b"\0") for number in range(1, 64)
     )
-    load(RAMSection(FakeGuest([block])), table({"a": 64 * PAGE}), body + EOS)
+    load(ram_section(FakeGuest([block])), table({"a": 64 * PAGE}), body + EOS)
     assert os.fstat(descriptor).st_blocks == before
     assert block.view == bytes(64 * PAGE)
     block.close()
@@ -247,7 +248,7 @@ class FullDisk(RAMBlock):
 def test_full_disk_is_an_error_that_names_the_block(body: bytes) -> None:
     block = FullDisk("a", mmap.mmap(-1, 9 * PAGE))
     with pytest.raises(LocalError, match=r"'a' has no room .* No space left") as raised:
-        load(RAMSection(FakeGuest([block])), table({"a": 9 * PAGE}), body + EOS)
+        load(ram_section(FakeGuest([block])), table({"a": 9 * PAGE}), body + EOS)
     assert isinstance(raised.value.__cause__, OSError)
     assert block.view[PAGE:] == bytes(8 * PAGE)
 
@@ -257,7 +258,7 @@ def test_error_that_a_block_raises_itself_stays_as_it_is() -> None:
     block.error = CheckpointError("the image cannot grow")
     with pytest.raises(CheckpointError, match="the image cannot grow"):
         load(
-            RAMSection(FakeGuest([block])),
+            ram_section(FakeGuest([block])),
             table({"a": 2 * PAGE}),
             record(PAGE, FULL, page(1), "a") + EOS,
         )
@@ -270,7 +271,7 @@ def test_nothing_is_written_behind_the_bytes_in_use() -> None:
         + record(PAGE, FULL, page(2))
         + record(2 * PAGE, FULL, page(3))
     )
-    load(RAMSection(FakeGuest([block])), table({"a": 3 * PAGE}), body + EOS)
+    load(ram_section(FakeGuest([block])), table({"a": 3 * PAGE}), body + EOS)
     assert mapping[:] == page(1) + page(2) + page(3) + page(0xEE) * 4
 
 
@@ -280,7 +281,7 @@ def test_guest_that_gives_a_block_of_another_length_is_at_fault() -> None:
             return super().attach_ram_block(idstr, used_length + PAGE)
 
     with pytest.raises(LocalError, match="another block for 'a'"):
-        load(RAMSection(Odd()), table({"a": PAGE}))
+        load(ram_section(Odd()), table({"a": PAGE}))
 
 
 @pytest.mark.parametrize("kind", [FULL, XBZRLE])
@@ -288,7 +289,7 @@ def test_guest_that_gives_a_block_of_another_length_is_at_fault() -> None:
 def test_stream_cut_inside_a_page_leaves_no_view_of_the_guest(kind: int, step: int) -> None:
     """The error, whose traceback shows what had views, is alive while the block is closed."""
     block = RAMBlock.anonymous("a", 4 * PAGE)
-    section = RAMSection(FakeGuest([block]))
+    section = ram_section(FakeGuest([block]))
     reader = load(section, table({"a": 4 * PAGE}))
     content = page(1) if kind == FULL else xbzrle(b"\0\1\1")
     body = b"".join(record(number * PAGE, kind, content, "a") for number in range(4))
@@ -301,7 +302,7 @@ def test_stream_cut_inside_a_page_leaves_no_view_of_the_guest(kind: int, step: i
 def test_page_that_is_refused_at_once_leaves_no_view_of_the_guest() -> None:
     """Here the error comes from the parser itself, whose frames the traceback shows."""
     block = RAMBlock.anonymous("a", 4 * PAGE)
-    section = RAMSection(FakeGuest([block]))
+    section = ram_section(FakeGuest([block]))
     reader = load(section, table({"a": 4 * PAGE}))
     body = record(0, FULL, page(1)[:-1], "a")
     reader.writable()[: len(body)] = body
@@ -319,7 +320,7 @@ def test_full_disk_leaves_no_view_of_the_guest() -> None:
     block.view[PAGE] = 1
     body = record(0, ZERO, b"\0", "a") + record(PAGE, ZERO, b"\0")
     with pytest.raises(LocalError, match="no room") as caught:
-        load(RAMSection(FakeGuest([block])), table({"a": 9 * PAGE}), body + EOS)
+        load(ram_section(FakeGuest([block])), table({"a": 9 * PAGE}), body + EOS)
     block.close()
     assert caught.value.__traceback__ is not None
 
@@ -332,7 +333,7 @@ def test_window_full_of_zero_pages_is_taken_in_small_steps(page_size: int) -> No
     """No step between two wants does more than 16 MiB of guest memory."""
     pages = 100 * MIB // page_size
     guest = OpenGuest(page_size=page_size)
-    section = RAMSection(guest)
+    section = ram_section(guest)
     reader = load(section, table({"a": pages * page_size}))
     body = record(0, ZERO, b"\0", "a") + b"".join(
         record(number * page_size, ZERO, b"\0") for number in range(1, pages)
@@ -342,7 +343,7 @@ def test_window_full_of_zero_pages_is_taken_in_small_steps(page_size: int) -> No
 
 
 def test_records_taken_one_by_one_are_taken_in_small_steps() -> None:
-    section = RAMSection(OpenGuest())
+    section = ram_section(OpenGuest())
     reader = load(section, table({"a": 1000 * PAGE}))
     body = b"".join(record(number * PAGE, ZERO, b"\0", "a") for number in range(1000))
     assert largest_step(section, reader, body + EOS) <= 64
@@ -368,7 +369,7 @@ def largest_step(section: RAMSection, reader: StreamReader, body: bytes) -> int:
 
 def test_statistics_count_pages_by_kind(step: int) -> None:
     guest = OpenGuest()
-    section = RAMSection(guest)
+    section = ram_section(guest)
     deflated = zlib.compress(page(9))
     body = (
         record(0, FULL, page(1), "a")

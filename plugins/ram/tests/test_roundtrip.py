@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings, strategies as st
-from ram_helpers import PAGE, OpenGuest, collect, load, saved_records
+from ram_helpers import PAGE, OpenGuest, collect, load, ram_section, saved_records
 
 from transship.testing.guests import FakeGuest, GuestWrite
-from transship_ram._section import RAMSection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,18 +42,18 @@ def filled_guest(blocks: dict[str, int], seed: int, page_size: int = PAGE) -> Fa
 def test_guest_that_writes_between_segments_arrives_as_it_was_paused(step: int) -> None:
     blocks = {"pc.ram": 300 * KIB if step == 1 else 5 * MIB, "vga": 64 * KIB, "rom": PAGE}
     guest = filled_guest(blocks, seed=step)
-    bodies = saved_records(RAMSection(guest), 12, 200_000, guest.play)
+    bodies = saved_records(ram_section(guest), 12, 200_000, guest.play)
     copy = OpenGuest()
-    load(RAMSection(copy), *bodies, step=step)
+    load(ram_section(copy), *bodies, step=step)
     assert copy.contents() == guest.contents()
 
 
 def test_pages_of_a_larger_size_arrive() -> None:
     size = 64 * KIB
     guest = filled_guest({"pc.ram": 5 * MIB, "rom": size}, seed=1, page_size=size)
-    bodies = saved_records(RAMSection(guest), 5, 400_000, guest.play)
+    bodies = saved_records(ram_section(guest), 5, 400_000, guest.play)
     copy = OpenGuest(page_size=size)
-    load(RAMSection(copy), *bodies)
+    load(ram_section(copy), *bodies)
     assert copy.contents() == guest.contents()
 
 
@@ -62,24 +61,24 @@ def test_destination_that_held_something_else_is_overwritten() -> None:
     guest = filled_guest({"pc.ram": 2 * MIB}, seed=2)
     copy = FakeGuest({"pc.ram": 2 * MIB})
     copy.block("pc.ram").view[:] = b"\x55" * (2 * MIB)
-    load(RAMSection(copy), *saved_records(RAMSection(guest), 3, 500_000, guest.play))
+    load(ram_section(copy), *saved_records(ram_section(guest), 3, 500_000, guest.play))
     assert copy.contents() == guest.contents()
 
 
 def test_source_can_be_sent_again_after_a_cancelled_try() -> None:
     guest = filled_guest({"pc.ram": MIB}, seed=3)
-    first = RAMSection(guest)
+    first = ram_section(guest)
     collect(first.begin())
     collect(first.iterate(100_000), guest.play)
     first.cancel()
     copy = OpenGuest()
-    load(RAMSection(copy), *saved_records(RAMSection(guest), 2, 100_000, guest.play))
+    load(ram_section(copy), *saved_records(ram_section(guest), 2, 100_000, guest.play))
     assert copy.contents() == guest.contents()
 
 
 def test_both_sides_count_the_same_pages() -> None:
     guest = filled_guest({"pc.ram": 2 * MIB, "rom": PAGE}, seed=4)
-    source, target = RAMSection(guest), RAMSection(OpenGuest())
+    source, target = ram_section(guest), ram_section(OpenGuest())
     load(target, *saved_records(source, 6, 300_000, guest.play))
     sent, received = source.statistics(), target.statistics()
     assert received["normal"] == sent["normal"]
@@ -98,5 +97,5 @@ def test_any_guest_arrives(seed: int, sizes: list[int], rounds: int, budget: int
     blocks = {f"block{number}": size * PAGE for number, size in enumerate(sizes)}
     guest = filled_guest(blocks, seed)
     copy = OpenGuest()
-    load(RAMSection(copy), *saved_records(RAMSection(guest), rounds, budget, guest.play))
+    load(ram_section(copy), *saved_records(ram_section(guest), rounds, budget, guest.play))
     assert copy.contents() == guest.contents()

@@ -4,25 +4,40 @@ from __future__ import annotations
 
 import mmap
 import os
+from typing import TYPE_CHECKING
 
 import pytest
-from ram_helpers import EOS, FULL, PAGE, ZERO, collect, name, page, record, saved_records, word
+from ram_helpers import (
+    EOS,
+    FULL,
+    PAGE,
+    ZERO,
+    collect,
+    name,
+    page,
+    ram_section,
+    record,
+    saved_records,
+    word,
+)
 
-from transship.abc import Pending
+from transship.abc import Pending, Settings
 from transship.errors import LocalError
 from transship.memory.bitmap import DirtyBitmap
 from transship.memory.ramblock import RAMBlock
 from transship.plugin.registry import SectionRegistry
 from transship.testing.guests import FakeGuest
 from transship_ram import plugin
-from transship_ram._section import RAMSection
+
+if TYPE_CHECKING:
+    from transship_ram._section import RAMSection
 
 KIB, MIB = 1024, 1024 * 1024
 UNLIMITED = 1 << 40
 
 
 def begun(guest: FakeGuest) -> RAMSection:
-    section = RAMSection(guest)
+    section = ram_section(guest)
     collect(section.begin())
     return section
 
@@ -35,16 +50,16 @@ def block_of(idstr: str, max_length: int, used_length: int) -> RAMBlock:
 
 
 def test_factory_makes_a_section_for_a_guest_with_ram() -> None:
-    (section,) = plugin.create_sections(FakeGuest({"pc.ram": PAGE}))
+    (section,) = plugin.create_sections(FakeGuest({"pc.ram": PAGE}), Settings())
     assert (section.idstr, section.version_id, section.is_live) == ("ram", 4, True)
 
 
 def test_factory_makes_none_for_a_guest_without_ram() -> None:
-    assert not plugin.create_sections(FakeGuest({}))
+    assert not plugin.create_sections(FakeGuest({}), Settings())
 
 
 def test_section_is_accepted_by_the_registry() -> None:
-    registry = SectionRegistry([RAMSection(FakeGuest({"pc.ram": PAGE}))])
+    registry = SectionRegistry([ram_section(FakeGuest({"pc.ram": PAGE}))])
     (section,) = registry
     assert collect(registry.begin(section)).body.endswith(EOS)
     assert registry.pending(section, exact=False) == Pending(must_precopy=PAGE)
@@ -65,7 +80,7 @@ def test_table_is_that_of_a_real_machine() -> None:
             block_of("pc.bios", 256 * KIB, 256 * KIB),
         ]
     )
-    assert collect(RAMSection(guest).begin()).body == bytes.fromhex(
+    assert collect(ram_section(guest).begin()).body == bytes.fromhex(
         "0000000001082004"
         "0670632e72616d0000000001000000"
         "142f726f6d406574632f616370692f7461626c65730000000000020000"
@@ -79,7 +94,7 @@ def test_table_is_that_of_a_real_machine() -> None:
 
 def test_table_lists_blocks_of_one_size_as_the_guest_does() -> None:
     guest = FakeGuest({"b": PAGE, "a": PAGE, "large": 2 * PAGE, "c": PAGE})
-    body = collect(RAMSection(guest).begin()).body
+    body = collect(ram_section(guest).begin()).body
     assert (
         body
         == word(5 * PAGE | 4)
@@ -94,18 +109,18 @@ def test_table_lists_blocks_of_one_size_as_the_guest_does() -> None:
 def test_begin_refuses_two_blocks_of_one_name() -> None:
     guest = FakeGuest([RAMBlock.anonymous("m0", PAGE), RAMBlock.anonymous("m0", PAGE)])
     with pytest.raises(LocalError, match="each once; found 'm0'"):
-        collect(RAMSection(guest).begin())
+        collect(ram_section(guest).begin())
 
 
 def test_begin_refuses_a_name_that_is_too_long() -> None:
     with pytest.raises(LocalError, match="at most 255 bytes"):
-        collect(RAMSection(FakeGuest({"ö" * 128: PAGE})).begin())
+        collect(ram_section(FakeGuest({"ö" * 128: PAGE})).begin())
 
 
 def test_begin_refuses_a_block_of_another_page_size() -> None:
     guest = FakeGuest([RAMBlock.anonymous("m0", 4 * PAGE, page_size=2 * PAGE)])
     with pytest.raises(LocalError, match="another page size"):
-        collect(RAMSection(guest).begin())
+        collect(ram_section(guest).begin())
 
 
 # Pages.
@@ -264,7 +279,7 @@ def test_holes_of_a_file_are_sent_as_zero_and_stay_holes() -> None:
 
 def test_log_is_started_before_anything_is_sent() -> None:
     guest = FakeGuest({"a": PAGE})
-    section = RAMSection(guest)
+    section = ram_section(guest)
     assert guest.log.starts == 0
     next(section.begin())
     assert (guest.log.starts, guest.log.is_logging) == (1, True)
@@ -320,7 +335,7 @@ def test_complete_with_nothing_dirty_is_an_end_word() -> None:
 
 def test_cancel_stops_the_log_whenever_it_comes() -> None:
     guest = FakeGuest({"a": 2 * PAGE})
-    section = RAMSection(guest)
+    section = ram_section(guest)
     section.cancel()
     assert guest.log.stops == 0
     collect(section.begin())
@@ -333,7 +348,7 @@ def test_cancel_stops_the_log_whenever_it_comes() -> None:
 
 def test_second_migration_of_a_guest_is_refused_and_leaves_the_first_alone() -> None:
     guest = FakeGuest({"a": 4 * PAGE})
-    first, second = begun(guest), RAMSection(guest)
+    first, second = begun(guest), ram_section(guest)
     with pytest.raises(LocalError, match="dirty log is in use"):
         collect(second.begin())
     second.cancel()
@@ -356,7 +371,7 @@ def test_completing_a_cancelled_section_is_an_error_of_this_side() -> None:
 def test_statistics_count_what_was_sent() -> None:
     guest = FakeGuest({"a": 8 * PAGE, "b": PAGE})
     guest.write("a", 0, page(1) * 3)
-    section = RAMSection(guest)
+    section = ram_section(guest)
     assert section.statistics()["dirty_sync_count"] == 0
     collect(section.begin())
     assert section.statistics() == {
@@ -391,7 +406,7 @@ def test_statistics_count_what_was_sent() -> None:
 def test_every_dirty_page_is_sent_exactly_once_a_round() -> None:
     guest = FakeGuest({"a": 600 * PAGE, "b": 300 * PAGE})
     guest.write("a", 17 * PAGE, b"\1" * (200 * PAGE))
-    section = RAMSection(guest)
+    section = ram_section(guest)
     saved_records(section, 4, 100_000, lambda: None)
     statistics = section.statistics()
     assert statistics["normal"] == 200

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
+from transship.memory._changes_np import WORD, Changes
 from transship.memory._kernels_py import xbzrle_decode, xbzrle_encode
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = [
     "find_records",
     "find_zero_pages",
     "name",
+    "pack_changes",
     "pack_records",
     "scatter_pages",
     "xbzrle_decode",
@@ -31,6 +33,9 @@ Bytes: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint8]]
 
 _HEADER: Final = 8
 _ZERO_RECORD: Final = _HEADER + 1
+_CHANGE_HEADER: Final = _HEADER + 3
+_CHANGE_MARK: Final = 1
+_CHANGE_MAX: Final = 0xFFFF
 _CHUNK_BYTES: Final = 1 << 18
 """Pages are copied through a temporary of at most this size, which stays in the cache."""
 
@@ -73,6 +78,57 @@ def pack_records(
     _windows(records, _HEADER)[starts] = headers
     records[ends[is_zero] - 1] = 0
     _gather_pages(memory, page_size, numbers[~is_zero], records, starts[~is_zero] + _HEADER)
+    return size
+
+
+def pack_changes(
+    new: Buffer,
+    page_size: int,
+    pages: Buffer,
+    zeros: Buffer,
+    old: Buffer,
+    places: Buffer,
+    full_tag: int,
+    zero_tag: int,
+    change_tag: int,
+    target: Buffer,
+    lengths: Buffer,
+) -> int:
+    numbers = np.frombuffer(pages, np.int64)
+    is_zero = np.frombuffer(zeros, np.bool_)
+    partners = np.frombuffer(places, np.int64)
+    compared = np.flatnonzero((partners >= 0) & ~is_zero)
+    changes = _find_changes(old, partners[compared], new, compared, page_size)
+    encoded = np.frombuffer(lengths, np.int64)
+    encoded[:] = -1
+    encoded[compared] = 0
+    changed = compared[changes.pages]
+    encoded[changed] = changes.sizes
+
+    is_full = (encoded < 0) & ~is_zero
+    is_change = encoded > 0
+    sizes = np.where(is_change, _CHANGE_HEADER + encoded, 0)
+    sizes[is_zero] = _ZERO_RECORD
+    sizes[is_full] = _HEADER + page_size
+    ends = np.cumsum(sizes)
+    starts = ends - sizes
+    size = int(ends[-1]) if len(ends) else 0
+    records = np.frombuffer(target, np.uint8)
+    if size > len(records):
+        raise ValueError(f"{size} bytes of records for a target of {len(records)}")
+
+    tags = np.where(is_zero, zero_tag, np.where(is_full, full_tag, change_tag))
+    is_recorded = sizes > 0
+    words = (numbers * page_size + tags)[is_recorded]
+    headers = words.astype(">i8").view(np.uint8).reshape(-1, _HEADER)
+    _windows(records, _HEADER)[starts[is_recorded]] = headers
+    records[ends[is_zero] - 1] = 0
+    _gather_pages(new, page_size, np.flatnonzero(is_full), records, starts[is_full] + _HEADER)
+    marks = starts[is_change] + _HEADER
+    records[marks] = _CHANGE_MARK
+    records[marks + 1] = encoded[is_change] >> 8
+    records[marks + 2] = encoded[is_change] & 0xFF
+    changes.write(records, starts[changed] + _CHANGE_HEADER)
     return size
 
 
@@ -147,6 +203,23 @@ def _gather_pages(
     targets = _windows(records, page_size)
     for part in _chunks(len(numbers), page_size):
         targets[places[part]] = view[numbers[part]]
+
+
+def _find_changes(
+    old: Buffer, places: Numbers, new: Buffer, numbers: Numbers, page_size: int
+) -> Changes:
+    """Compare pages with those at ``places``, a word at a time; most words are the same."""
+    per_page = page_size // WORD
+    olds = _picked(np.frombuffer(old, np.uint64).reshape(-1, per_page), places)
+    news = _picked(np.frombuffer(new, np.uint64).reshape(-1, per_page), numbers)
+    olds, news = olds.reshape(-1), news.reshape(-1)
+    words = np.flatnonzero(olds != news)
+    return Changes(words, olds[words], news[words], page_size, min(page_size, _CHANGE_MAX))
+
+
+def _picked(pages: np.ndarray[Any, Any], numbers: Numbers) -> np.ndarray[Any, Any]:
+    """Those pages: a view where they lie side by side, else a copy."""
+    return _rows(pages, numbers) if _is_run(numbers) else pages[numbers]
 
 
 def _find_scattered_zero_pages(words: np.ndarray[Any, Any], numbers: Numbers) -> bytes:

@@ -17,6 +17,8 @@ _ZERO_BYTE: Final = b"\0"
 _DIFFERENT_RUN: Final = re.compile(rb"[^\0]+")
 _LENGTH_MAX: Final = 0x3FFF
 _LENGTH_ROOM: Final = 2
+_CHANGE_MARK: Final = b"\1"
+_CHANGE_MAX: Final = 0xFFFF
 
 
 def find_zero_pages(memory: Buffer, page_size: int, pages: Buffer | None = None) -> bytes:
@@ -43,6 +45,45 @@ def pack_records(
         tag = zero_tag if is_zero else full_tag
         payload = _ZERO_BYTE if is_zero else source[offset : offset + page_size]
         records[end : end + 8] = (offset | tag).to_bytes(8, "big")
+        records[end + 8 : end + 8 + len(payload)] = payload
+        end += 8 + len(payload)
+    return end
+
+
+def pack_changes(
+    new: Buffer,
+    page_size: int,
+    pages: Buffer,
+    zeros: Buffer,
+    old: Buffer,
+    places: Buffer,
+    full_tag: int,
+    zero_tag: int,
+    change_tag: int,
+    target: Buffer,
+    lengths: Buffer,
+) -> int:
+    olds, news, records = memoryview(old), memoryview(new), memoryview(target)
+    encoded = _numbers(lengths)
+    encoding = memoryview(bytearray(min(page_size, _CHANGE_MAX)))
+    end = 0
+    numbered = zip(_numbers(pages), zeros, _numbers(places), strict=True)
+    for row, (page, is_zero, place) in enumerate(numbered):
+        content = news[row * page_size : (row + 1) * page_size]
+        length = -1
+        if place >= 0 and not is_zero:
+            before = olds[place * page_size : (place + 1) * page_size]
+            length = xbzrle_encode(before, content, encoding)
+        encoded[row] = length
+        if length == 0:
+            continue
+        tag, payload = full_tag, bytes(content)
+        if is_zero:
+            tag, payload = zero_tag, _ZERO_BYTE
+        elif length > 0:
+            tag = change_tag
+            payload = _CHANGE_MARK + length.to_bytes(2, "big") + encoding[:length]
+        records[end : end + 8] = (page * page_size | tag).to_bytes(8, "big")
         records[end + 8 : end + 8 + len(payload)] = payload
         end += 8 + len(payload)
     return end

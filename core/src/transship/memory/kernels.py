@@ -4,7 +4,9 @@ There is a readable reference of the standard library alone, one with numpy, and
 :func:`install` is given (compiled kernels come from another distribution). All give the same
 results. A kernel takes buffers, returns an integer or bytes or fills a buffer, and keeps no view.
 It knows nothing of streams: a *record* is 8 bytes, big-endian, that hold the offset of a page
-plus a tag below the page size, and then the page's bytes, or, if the page is zero, one zero byte.
+plus a tag below the page size, and then the page's bytes, or, if the page is zero, one zero byte,
+or, for what has changed of a page, a byte 1, the length of the encoding in 2 bytes, big-endian,
+and the encoding.
 
 *Numbers* are native signed integers of 64 bits, one after another in a buffer.
 """
@@ -59,6 +61,44 @@ class Kernels(Protocol):
             full_tag: Tag of a record with the page's bytes.
             zero_tag: Tag of a record of a zero page.
             target: Has room for all the records.
+
+        Returns:
+            How many bytes were written.
+        """
+
+    def pack_changes(
+        self,
+        new: Buffer,
+        page_size: int,
+        pages: Buffer,
+        zeros: Buffer,
+        old: Buffer,
+        places: Buffer,
+        full_tag: int,
+        zero_tag: int,
+        change_tag: int,
+        target: Buffer,
+        lengths: Buffer,
+    ) -> int:
+        """Write a record for each page, of what has changed where that is known.
+
+        A page that is compared with an old one gets no record if it is the same, one of the
+        change if the encoding fits a page (and its length 16 bits), and else a full one.
+
+        Args:
+            new: The pages, one after another; must not change meanwhile.
+            page_size: Bytes of a page.
+            pages: For each of them its number in the record.
+            zeros: One byte for each of them, 1 for a page to be recorded as zero, unread.
+            old: Whole pages, such as the receiver has.
+            places: Numbers: for each page, which one of ``old`` it is compared with; negative
+                for a page that is to be recorded in full.
+            full_tag: Tag of a record with the page's bytes.
+            zero_tag: Tag of a record of a zero page.
+            change_tag: Tag of a record of a change.
+            target: Has room for all the records; for 11 bytes and a page each they always fit.
+            lengths: Filled with numbers: what :meth:`xbzrle_encode` says of each page that is
+                compared, and -1 for the others.
 
         Returns:
             How many bytes were written.

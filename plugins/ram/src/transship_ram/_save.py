@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from transship.abc import DirtyLog, Guest, Pending, Segments
+from transship.abc import Capability, DirtyLog, Guest, Pending, Segments, Settings
 from transship.errors import LocalError
 from transship.memory.bitmap import DirtyBitmap
 from transship.wire.constants import EOS_WORD
 from transship.wire.limits import MIB
-from transship_ram._pack import Packer
-from transship_ram._scan import Scan
+from transship_ram._buffers import RecordBuffers
+from transship_ram._changes import ChangePacker, change_record_bytes
+from transship_ram._counts import SentCounts
+from transship_ram._pack import Packer, full_record_bytes
+from transship_ram._scan import Batch, Scan
 from transship_ram._table import blocks_in_order, encode_table
 
 if TYPE_CHECKING:
@@ -21,21 +24,31 @@ _SCANNED_BYTES: Final = 16 * MIB
 """Guest memory looked at for one buffer at most, however little comes out: a guest full of zeros
 keeps the engine waiting for a few milliseconds, not for seconds."""
 
+_PART_SCANNED_BYTES: Final = 1024 * MIB
+"""The same for one record: of a guest whose dirty pages have not changed nothing comes out, and
+the receiver is to hear of its source at least every second or two."""
+
 
 class RAMSaver:
     """Sends the RAM of one guest, in rounds.
 
     Args:
         guest: Whose RAM; nothing of it is touched before :meth:`begin`.
+        settings: Of the migration.
     """
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: Guest, settings: Settings) -> None:
         self._guest = guest
+        self._settings = settings
         self._blocks: list[RAMBlock] = []
         self._bitmaps: list[DirtyBitmap] = []
         self._scan = Scan(())
         self._log: DirtyLog | None = None
+        self._counts = SentCounts()
+        self._buffers: RecordBuffers | None = None
         self._packer: Packer | None = None
+        self._changes: ChangePacker | None = None
+        self._is_last = False
         self._transferred_bytes = 0
         self._dirtied_pages = 0
         self._syncs = 0
@@ -43,6 +56,7 @@ class RAMSaver:
     def begin(self) -> Segments:
         """Yield the block table; from now on every page is to be sent, and writes are logged."""
         self._blocks = blocks_in_order(self._guest)
+        self._make_packers()
         log = self._guest.dirty_log()
         log.start()
         self._log = log  # only now is it ours to stop
@@ -51,14 +65,16 @@ class RAMSaver:
         for bitmap in self._bitmaps:
             bitmap.mark_all()
         self._scan = Scan(self._bitmaps)
-        self._packer = Packer(self._guest.page_size)
         yield encode_table(self._blocks)
         yield EOS_WORD
         return True
 
     def iterate(self, budget_bytes: int) -> Segments:
-        """Yield dirty pages until the budget is spent; one at least, if there is one."""
-        yield from self._pages(max(budget_bytes, 1))
+        """Yield dirty pages until the budget is spent; one at least, if there is one.
+
+        Much memory of which nothing had to be sent ends it as well.
+        """
+        yield from self._pages(max(budget_bytes, 1), _PART_SCANNED_BYTES)
         self._transferred_bytes += len(EOS_WORD)
         yield EOS_WORD
         return not self._scan.dirty_pages
@@ -72,32 +88,48 @@ class RAMSaver:
     def complete(self) -> Segments:
         """Yield everything that is dirty now that the guest stands still."""
         self._sync()
-        yield from self._pages(math.inf)
+        self._is_last = True
+        yield from self._pages(math.inf, math.inf)
         yield EOS_WORD
         self.end_logging()
         return True
 
     def end_logging(self) -> None:
-        """Stop the dirty log; idempotent, also before :meth:`begin`."""
+        """Stop the dirty log, and let go of the cache; idempotent, also before :meth:`begin`."""
+        self._changes = None
         if self._log is not None:
             self._log.stop()
             self._log = None
 
     def statistics(self) -> dict[str, int]:
         """See :meth:`transship_ram._section.RAMSection.statistics`."""
-        packer = self._packer
-        normal_pages = packer.normal_pages if packer else 0
-        return {
+        page_size, counts = self._guest.page_size, self._counts
+        statistics = {
             "total": sum(block.used_length for block in self._blocks),
-            "remaining": self._scan.dirty_pages * self._guest.page_size,
+            "remaining": self._scan.dirty_pages * page_size,
             "transferred": self._transferred_bytes,
-            "normal": normal_pages,
-            "normal_bytes": normal_pages * self._guest.page_size,
-            "duplicate": packer.duplicate_pages if packer else 0,
+            "normal": counts.normal,
+            "normal_bytes": counts.normal * page_size,
+            "duplicate": counts.duplicate,
             "dirty_sync_count": self._syncs,
             "dirtied_pages": self._dirtied_pages,
-            "page_size": self._guest.page_size,
+            "page_size": page_size,
         }
+        if self._settings.has(Capability.XBZRLE):
+            statistics |= counts.of_xbzrle(page_size)
+        return statistics
+
+    def _make_packers(self) -> None:
+        page_size = self._guest.page_size
+        if not self._settings.has(Capability.XBZRLE):
+            buffers = RecordBuffers(page_size, full_record_bytes(page_size))
+        else:
+            buffers = RecordBuffers(page_size, change_record_bytes(page_size))
+            self._changes = ChangePacker(
+                page_size, self._blocks, buffers, self._counts, self._settings
+            )
+        self._buffers = buffers
+        self._packer = Packer(page_size, buffers, self._counts)
 
     def _sync(self) -> None:
         if self._log is None:
@@ -107,27 +139,38 @@ class RAMSaver:
             self._dirtied_pages += self._log.sync(block, bitmap)
         self._scan.recount()
 
-    def _pages(self, budget_bytes: float) -> Segments:
-        """Yield buffers of records, in scan order, until the budget is spent or all is clean."""
-        while budget_bytes > 0 and self._scan.dirty_pages:
+    def _pages(self, budget_bytes: float, most_scanned_bytes: float) -> Segments:
+        """Yield buffers of records, in scan order, until a limit is reached or all is clean."""
+        while budget_bytes > 0 and most_scanned_bytes > 0 and self._scan.dirty_pages:
+            dirty_pages = self._scan.dirty_pages
             buffer = self._next_buffer(budget_bytes)
             self._transferred_bytes += len(buffer)
             budget_bytes -= len(buffer)
+            most_scanned_bytes -= (dirty_pages - self._scan.dirty_pages) * self._guest.page_size
             yield buffer
         return True
 
     def _next_buffer(self, budget_bytes: float) -> memoryview:
         """Pack what fits a buffer, the budget and the bound on scanning; one page at least."""
-        packer = self._packer
-        assert packer is not None
+        buffers = self._buffers
+        assert buffers is not None
         scanned_bytes = 0
-        while scanned_bytes < _SCANNED_BYTES and packer.used_bytes < budget_bytes:
-            batch = self._scan.next_batch(packer.room_pages)
+        while scanned_bytes < _SCANNED_BYTES and buffers.used_bytes < budget_bytes:
+            batch = self._scan.next_batch(buffers.room_pages)
             if batch is None:
                 break
-            left_bytes = budget_bytes - packer.used_bytes
-            packed = packer.pack(self._blocks[batch.block], batch.pages, left_bytes)
+            packed = self._pack(batch, budget_bytes - buffers.used_bytes)
             if packed < len(batch.pages):
                 self._scan.give_back(batch, packed)
             scanned_bytes += len(batch.pages) * self._guest.page_size
-        return packer.flush()
+        return buffers.flush()
+
+    def _pack(self, batch: Batch, budget_bytes: float) -> int:
+        """Record pages of a batch; returns how many. What goes in the first round is not cached."""
+        block = self._blocks[batch.block]
+        if self._changes is not None and self._scan.rounds:
+            return self._changes.pack(
+                block, batch.pages, budget_bytes, now=self._syncs, is_last=self._is_last
+            )
+        assert self._packer is not None
+        return self._packer.pack(block, batch.pages, budget_bytes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transship.abc import Guest, Pending, Section, Segments
+from transship.abc import Guest, Pending, Section, Segments, Settings
 from transship.plugin.markers import hookimpl
 from transship.wire.constants import RAM_SECTION_VERSION
 from transship_ram._load import RAMLoader
@@ -23,6 +23,7 @@ class RAMSection(Section):
 
     Args:
         guest: The machine that moves, or that is filled.
+        settings: Of the migration.
     """
 
     idstr = "ram"
@@ -30,8 +31,8 @@ class RAMSection(Section):
     minimum_version_id = RAM_SECTION_VERSION
     is_live = True
 
-    def __init__(self, guest: Guest) -> None:
-        self._saver = RAMSaver(guest)
+    def __init__(self, guest: Guest, settings: Settings) -> None:
+        self._saver = RAMSaver(guest, settings)
         self._loader = RAMLoader(guest)
 
     @hookimpl
@@ -77,6 +78,18 @@ class RAMSection(Section):
         pages sent in full, ``normal_bytes`` of them, ``duplicate`` pages sent as zero;
         ``dirty_sync_count``, 1 after the setup; ``dirtied_pages``, pages that became dirty as
         found by all syncs so far (its growth in a period is the dirty rate); ``page_size``.
+
+        With XBZRLE also, and never without it: ``xbzrle_cache_size``, bytes of its cache, which
+        does not only grow; ``xbzrle_pages``, pages found in the cache; ``xbzrle_cache_miss``,
+        pages that were not zero and not found there, once XBZRLE had started;
+        ``xbzrle_overflow``, pages found there that were sent in full, because their change takes
+        more than a page; ``xbzrle_bytes``, bytes of records of changes, less 8 for each, and the
+        page size for each overflow. A page found and not changed counts as found, and as nothing
+        else. What rates are made of, by their growth in a period: ``xbzrle_handled_pages``, all
+        pages dealt with, each as one of sent in full, as zero, as a change, or not at all (of
+        them ``xbzrle_cache_miss`` is the cache miss rate); ``xbzrle_raw_bytes`` and
+        ``xbzrle_encoded_bytes``, for pages sent as a change the bytes of the pages, and of
+        their encodings alone (the one by the other is the encoding rate).
 
         On the destination: ``total``, and pages received as ``normal``, ``zero``, ``xbzrle``
         and ``compressed``; a page that came twice counts twice.

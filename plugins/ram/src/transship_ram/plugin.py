@@ -9,14 +9,14 @@ from transship.plugin.markers import hookimpl
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from transship.abc import Guest, Section
+    from transship.abc import Guest, Section, Settings
 
 
 @hookimpl
-def create_sections(guest: Guest) -> Sequence[Section]:
+def create_sections(guest: Guest, settings: Settings) -> Sequence[Section]:
     """Make the section ``ram``, for a guest that has RAM blocks or accepts any."""
     if not (guest.accepts_any or guest.ram_blocks()):
         return ()
     from transship_ram._section import RAMSection
 
-    return (RAMSection(guest),)
+    return (RAMSection(guest, settings),)
