@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from transship.control.commands import protocol
 from transship.control.commands.capabilities import LACKING, MigrationCapability
 from transship.control.commands.parameters import PARAMETERS, MigrationParameters, default_of
+from transship.control.composites import Member, ObjectType, Union
 from transship.control.registry import CommandTable
 from transship.control.schema import (
     Alternate,
@@ -16,12 +17,9 @@ from transship.control.schema import (
     Enumeration,
     Feature,
     Integer,
-    Member,
     Number,
-    ObjectType,
     Scalar,
     Type,
-    Union,
 )
 from transship.control.service import all_commands
 

@@ -1,6 +1,6 @@
 """One client: its messages in, replies and events out, over a socket.
 
-Three tasks share a connection: one reads and queues commands, one carries them out, one writes. A
+One task reads and queues commands, one carries them out, one those that may overtake, one writes. A
 command that has begun is carried out to its end whatever becomes of its client.
 """
 
@@ -50,6 +50,8 @@ class Connection:
         self._inbox = Inbox(connection, context.session)
         self._outbox = Outbox()
         self._slots = trio.Semaphore(COMMANDS_IN_FLIGHT)
+        self._queue, self._commands = trio.open_memory_channel[_Numbered](COMMANDS_IN_FLIGHT)
+        self._urgent_queue, self._urgent = trio.open_memory_channel[_Numbered](COMMANDS_IN_FLIGHT)
         self._carrying = trio.CancelScope()
         """Around all reading and writing."""
         self._is_broken = False
@@ -66,12 +68,10 @@ class Connection:
         sent, if the client takes them within :data:`FLUSH_S`. The socket is closed in any case.
         """
         self._outbox.put(greeting)
-        in_band = trio.open_memory_channel[_Numbered](COMMANDS_IN_FLIGHT)
-        urgent = trio.open_memory_channel[_Numbered](COMMANDS_IN_FLIGHT)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._work, in_band[1], urgent[1])
-                await self._carry(in_band[0], urgent[0])
+                nursery.start_soon(self._work)
+                await self._carry()
         finally:
             self._session.descriptors.close()
 
@@ -88,28 +88,20 @@ class Connection:
             self._outbox.discard()
             self._carrying.cancel()
 
-    async def _carry(
-        self,
-        in_band: trio.MemorySendChannel[_Numbered],
-        urgent: trio.MemorySendChannel[_Numbered],
-    ) -> None:
+    async def _carry(self) -> None:
         """Read and write, until both are over or the client is given up."""
-        with self._socket, in_band, urgent, self._carrying:
+        with self._socket, self._queue, self._urgent_queue, self._carrying:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._read, in_band, urgent)
+                nursery.start_soon(self._read)
                 nursery.start_soon(self._write)
 
     # Reading
 
-    async def _read(
-        self,
-        in_band: trio.MemorySendChannel[_Numbered],
-        urgent: trio.MemorySendChannel[_Numbered],
-    ) -> None:
+    async def _read(self) -> None:
         """Queue what the client wants done, until it says no more or too much."""
         try:
-            with in_band, urgent:
-                reason = await self._read_messages(in_band, urgent)
+            with self._queue, self._urgent_queue:
+                reason = await self._read_messages()
             if reason is not None:
                 _LOG.warning("closing the connection of %s: %s", self._session.peer, reason)
                 with trio.move_on_after(LINGER_S):
@@ -117,11 +109,7 @@ class Connection:
         except OSError as error:
             self._break(logging.INFO, f"it vanished: {error.strerror}")
 
-    async def _read_messages(
-        self,
-        in_band: trio.MemorySendChannel[_Numbered],
-        urgent: trio.MemorySendChannel[_Numbered],
-    ) -> str | None:
+    async def _read_messages(self) -> str | None:
         """Returns which limit the client exceeded, if it did."""
         while True:
             await self._slots.acquire()
@@ -129,20 +117,17 @@ class Connection:
             if numbered is None:
                 return None
             _, found = numbered
-            await (urgent if self._dispatcher.overtakes(found) else in_band).send(numbered)
+            overtakes = self._dispatcher.overtakes(found)
+            await (self._urgent_queue if overtakes else self._queue).send(numbered)
             if isinstance(found, Malformed) and found.is_fatal:
                 return found.reason
 
     # Working: not a part of carrying, so that it goes on when that breaks
 
-    async def _work(
-        self,
-        in_band: trio.MemoryReceiveChannel[_Numbered],
-        urgent: trio.MemoryReceiveChannel[_Numbered],
-    ) -> None:
+    async def _work(self) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._carry_out, in_band)
-            nursery.start_soon(self._carry_out, urgent)
+            nursery.start_soon(self._carry_out, self._commands)
+            nursery.start_soon(self._carry_out, self._urgent)
         self._outbox.finish()
 
     async def _carry_out(self, commands: trio.MemoryReceiveChannel[_Numbered]) -> None:

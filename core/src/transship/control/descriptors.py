@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from transship.control.errors import generic
 from transship.control.limits import NAMED_DESCRIPTORS, UNCLAIMED_DESCRIPTORS
-from transship.control.schema import quoted
+from transship.control.refusals import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from transship.control.errors import CommandError, generic
 from transship.control.jsonstream import Malformed, Message
 from transship.control.jsontext import serialise
-from transship.control.schema import quoted
+from transship.control.refusals import quoted
 from transship.errors import MigrationError
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 from msgspec import UNSET, UnsetType
 
+from transship.control.composites import ObjectType, Union
 from transship.control.qapi import AnyJson, Object, OneOf, member_features
 from transship.control.schema import (
     Alternate,
@@ -20,16 +21,15 @@ from transship.control.schema import (
     Enumeration,
     Integer,
     Number,
-    ObjectType,
     Scalar,
-    Union,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from transship.control.composites import Member
     from transship.control.registry import Command, CommandTable, Event
-    from transship.control.schema import Feature, Member, Type
+    from transship.control.schema import Feature, Type
 
 
 class JsonType(enum.Enum):

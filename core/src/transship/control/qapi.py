@@ -31,20 +31,17 @@ from typing import Annotated, Any, Final, TypeAlias, TypeVar, get_args, get_orig
 
 import msgspec
 
+from transship.control.composites import Composite, Member, ObjectType, Union
 from transship.control.schema import (
     Alternate,
     Anything,
     Array,
-    Composite,
     Enumeration,
     Feature,
     Integer,
-    Member,
     Number,
-    ObjectType,
     Scalar,
     Type,
-    Union,
 )
 
 E = TypeVar("E", bound=type[enum.Enum])

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_type_hints, overloa
 
 import msgspec
 
+from transship.control.composites import ObjectType
 from transship.control.qapi import Object, type_of
-from transship.control.schema import ObjectType
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 _TELLING_BYTES: Final = 10_000
 """A slice that moved less says nothing about the downtime to expect; as in QEMU."""
 
-_HANDLED: Final = ("normal", "duplicate", "xbzrle_pages")
-
 
 class Measures:
     """Keeps the statistics of one source.
@@ -63,9 +61,7 @@ class Measures:
     def _slice_ended(self) -> None:
         statistics = self._statistics
         statistics.bandwidth_bytes_per_s = self._pacer.bandwidth_bytes_per_s
-        handled = sum(
-            counters.get(name, 0) for counters in statistics.sections.values() for name in _HANDLED
-        )
+        handled = sum(map(_handled_pages, statistics.sections.values()))
         statistics.pages_per_s = (handled - self._handled_pages) / self._pacer.slice_s
         self._handled_pages = handled
         if statistics.period.dirtied_pages and self._pacer.slice_bytes > _TELLING_BYTES:
@@ -99,3 +95,9 @@ class Measures:
         return sum(
             counters.get("transferred", 0) for counters in self._statistics.sections.values()
         )
+
+
+def _handled_pages(counters: Mapping[str, int]) -> int:
+    """Pages dealt with so far, whatever became of them; one that overflowed was sent in full."""
+    sent = counters.get("normal", 0) + counters.get("duplicate", 0)
+    return sent + counters.get("xbzrle_pages", 0) - counters.get("xbzrle_overflow", 0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
 
+from transship.engine.failures import collapse
 from transship.errors import BlockedError
 
 if TYPE_CHECKING:
@@ -119,8 +120,9 @@ class Notifiers:
             try:
                 await _call(notifier, notice, timeout_s)
             except Exception as error:
-                if may_refuse and isinstance(error, BlockedError):
-                    raise
+                refusal = collapse(error)
+                if may_refuse and isinstance(refusal, BlockedError):
+                    raise refusal from refusal.__cause__
                 _LOG.exception("notifier %s failed at %s", name, notice)
         if self._then is not None:
             await self._then.tell(notice, timeout_s=timeout_s, may_refuse=may_refuse)

@@ -5,6 +5,7 @@ It knows no clock: the caller says what time it is.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Final
 
@@ -32,7 +33,8 @@ class Pacer:
         bandwidth_bytes_per_s: Achieved in the last whole slice; 0 until one has passed.
         cautious_bandwidth_bytes_per_s: The lowest of the last five slices in which anything was
             sent: what may be relied on for what cannot be interrupted.
-        slices: How many whole slices there have been.
+        slices: How many whole slices have been measured. Slices in which what was overspent is
+            paid back count as one with that in which it was spent.
         slice_bytes: What left in the last whole slice.
         slice_s: How long that slice was.
         sent_bytes: All that has left since the beginning.
@@ -47,7 +49,9 @@ class Pacer:
         self.slice_s = 0.0
         self.sent_bytes = 0
         self._recent: deque[float] = deque(maxlen=_RECENT_SLICES)
+        self._slice_cap_bytes_per_s = cap_bytes_per_s
         self._slice_started_s = now_s
+        self._measured_since_s = now_s
         self._measured_bytes = 0
         self._spent_bytes = 0.0
 
@@ -61,26 +65,34 @@ class Pacer:
         """Close the slice if its time is over. Returns whether it was.
 
         What was overspent is owed by the next slice, so that large segments keep to a small cap.
+        What was sent under another cap, or under none, is not owed.
         """
         elapsed_s = now_s - self._slice_started_s
         if elapsed_s < SLICE_S - _CLOCK_ERROR_S:
             return False
+        cap = self.cap_bytes_per_s
+        is_owed = cap and cap == self._slice_cap_bytes_per_s
+        self._spent_bytes = max(0.0, self._spent_bytes - cap * elapsed_s) if is_owed else 0.0
+        self._slice_cap_bytes_per_s = cap
+        self._slice_started_s = now_s
+        if self.budget_bytes():
+            self._measure(now_s)
+        return True
+
+    def _measure(self, now_s: float) -> None:
         self.slices += 1
-        self.slice_bytes, self.slice_s = self._measured_bytes, elapsed_s
-        self.bandwidth_bytes_per_s = self._measured_bytes / elapsed_s
-        if self._measured_bytes:
+        self.slice_bytes, self._measured_bytes = self._measured_bytes, 0
+        self.slice_s, self._measured_since_s = now_s - self._measured_since_s, now_s
+        self.bandwidth_bytes_per_s = self.slice_bytes / self.slice_s
+        if self.slice_bytes:
             self._recent.append(self.bandwidth_bytes_per_s)
         self.cautious_bandwidth_bytes_per_s = min(self._recent, default=0.0)
-        self._spent_bytes = max(0.0, self._spent_bytes - self.cap_bytes_per_s * elapsed_s)
-        self._slice_started_s = now_s
-        self._measured_bytes = 0
-        return True
 
     def budget_bytes(self) -> int:
         """How much may still be sent in this slice."""
         if not self.cap_bytes_per_s:
             return UNLIMITED_BUDGET_BYTES
-        return max(0, int(self.cap_bytes_per_s * SLICE_S - self._spent_bytes))
+        return max(0, math.ceil(self.cap_bytes_per_s * SLICE_S - self._spent_bytes))
 
     def pause_s(self, now_s: float) -> float:
         """How long to sleep before sending more: to the end of a slice that is spent."""

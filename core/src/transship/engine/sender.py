@@ -38,6 +38,7 @@ class StreamSender:
         pacer: Told of every byte.
         stall_timeout_s: How long two mebibytes may take.
         cap_bytes_per_s: Says what the pacer's cap is at the moment; asked at every slice.
+        on_slice: Called at the end of each.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class StreamSender:
         pacer: Pacer,
         stall_timeout_s: float,
         cap_bytes_per_s: Callable[[], int],
+        on_slice: Callable[[], None] = lambda: None,
     ) -> None:
         self._channel = channel
         self._pacer = pacer
         self._stall_timeout_s = stall_timeout_s
         self._cap_bytes_per_s = cap_bytes_per_s
+        self._on_slice = on_slice
 
     async def send(self, *segments: Buffer) -> None:
         """Send, whatever the cap says.
@@ -105,7 +108,8 @@ class StreamSender:
 
     def _tick(self) -> None:
         self._pacer.cap_bytes_per_s = self._cap_bytes_per_s()
-        self._pacer.tick(trio.current_time())
+        if self._pacer.tick(trio.current_time()):
+            self._on_slice()
 
 
 def _batches(segments: Sequence[Buffer]) -> Iterator[list[Buffer]]:

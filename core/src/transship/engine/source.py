@@ -98,7 +98,11 @@ class Source:
         self._pacer = Pacer(cap_bytes_per_s(), trio.current_time())
         self._measures = Measures(statistics, self._pacer, trio.current_time())
         self._sender = StreamSender(
-            channel, self._pacer, self._parameters.stall_timeout_s, cap_bytes_per_s
+            channel,
+            self._pacer,
+            self._parameters.stall_timeout_s,
+            cap_bytes_per_s,
+            self._update,
         )
         self._section_ids = {
             (section.idstr, section.instance_id): number

@@ -31,7 +31,13 @@ class InetMembers(Object):
     mptcp: bool | None = None
 
     def uri(self, scheme: str) -> str:
-        """The URI of that scheme."""
+        """The URI of that scheme.
+
+        Raises:
+            CommandError: There is a comma where it would begin an option.
+        """
+        if "," in self.host + self.port:
+            raise generic("a comma in 'host' or 'port' is not carried by a URI")
         host = f"[{self.host}]" if ":" in self.host else self.host
         switches = {
             "ipv4": self.ipv4,
@@ -111,7 +117,8 @@ def the_uri(uri: str | None, channels: list[MigrationChannel] | None) -> str:
     """The one address that a command was given, in either form.
 
     Raises:
-        CommandError: There is none, or both; or a channel that is not the main one.
+        CommandError: There is none, or both; a channel that is not the main one; an address that
+            no URI can say.
     """
     if (uri is None) is (not channels):
         raise generic("exactly one of 'uri' and 'channels' is needed")

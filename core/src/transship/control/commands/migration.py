@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from transship.control.commands.addresses import MigrationChannel, the_uri
+from transship.control.commands.parameters import PARAMETERS
 from transship.control.errors import generic
 from transship.control.info import MigrationInfo, MigrationStatus, migration_info
 from transship.control.qapi import Object, Size
@@ -104,6 +105,10 @@ async def announce_self(context: Context, arguments: AnnounceSelf) -> None:
     """Let the guest tell the network again where it is."""
     if arguments.interfaces or arguments.id is not None:
         raise generic("a guest announces itself on all its network cards: leave out which")
+    for name in ("initial", "max", "rounds", "step"):
+        most = PARAMETERS[f"announce-{name}"].most
+        if getattr(arguments, name) > most:
+            raise generic(f"parameter {name!r} takes at most {most}")
     context.host.announce(
         dataclasses.replace(
             context.host.settings.parameters,

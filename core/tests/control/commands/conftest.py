@@ -1,0 +1,37 @@
+"""Two hosts for each test of commands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .bench import Bench, Side, open_bench, open_side
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    async with open_bench() as bench:
+        yield bench
+
+
+@pytest.fixture
+def here(bench: Bench) -> Side:
+    """The source: a guest that runs."""
+    return bench.here
+
+
+@pytest.fixture
+def there(bench: Bench) -> Side:
+    """The destination: it waits for ``migrate-incoming``."""
+    return bench.there
+
+
+@pytest.fixture
+async def prelaunch() -> AsyncIterator[Side]:
+    """A guest that has not run yet."""
+    async with open_side(autostart=False) as side:
+        yield side
