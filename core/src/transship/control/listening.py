@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from transship.control.limits import BACKLOG
-from transship.control.socket_file import SocketFile
 from transship.errors import ConnectError
+from transship.toolkit.socket_file import SocketFile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

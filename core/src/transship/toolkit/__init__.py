@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from transship.toolkit.conflict import ConflictDetector
 from transship.toolkit.socket_channel import SocketChannel
+from transship.toolkit.socket_file import SocketFile
 from transship.toolkit.socket_listener import SocketListener
 
-__all__ = ["ConflictDetector", "SocketChannel", "SocketListener"]
+__all__ = ["ConflictDetector", "SocketChannel", "SocketFile", "SocketListener"]

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from transship.errors import ConnectError
-from transship.toolkit import SocketListener
+from transship.toolkit import SocketFile, SocketListener
 from transship_unix._channel import make_channel
-from transship_unix._socket_file import SocketFile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -90,7 +89,7 @@ async def _connect(connection: socket.socket, address: UnixAddress) -> None:
 
 def _bind(listening: socket.socket, address: UnixAddress) -> SocketFile:
     try:
-        return SocketFile.bind(listening, address)
+        return SocketFile.bind(listening, address.path)
     except OSError as error:
         raise ConnectError(f"cannot listen on {address}: {error.strerror}") from error
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _PRIVATE: Final = 0o600
-"""Whoever may connect can take the guest away, or end it."""
+"""Whoever may connect can send a machine, become its new home, or command it."""
 
 
 @dataclass(frozen=True, slots=True)
