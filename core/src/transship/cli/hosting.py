@@ -156,7 +156,10 @@ class _Hosting:
         is_arrival = attempt is self._host.incoming
         event = "failed" if error else "arrived" if is_arrival else "left"
         conclude(self._console, attempt, error, facts={"event": event})
-        if self._is_leaving and isinstance(error, CancelledError):
+        if self._host.is_quitting.is_set():
+            if isinstance(error, CancelledError):
+                self._error = None  # that was wanted
+        elif self._is_leaving and isinstance(error, CancelledError):
             self._end(128 + signal.SIGINT)
         elif is_arrival and not (error is None or isinstance(error, HandoverError)):
             if self._host.exits_on_error or isinstance(error, CancelledError):

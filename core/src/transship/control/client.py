@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections import deque
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -25,6 +23,7 @@ from transship.control.client_errors import (
     QmpProtocolError,
     QmpTimeoutError,
 )
+from transship.control.client_events import QmpEvent, QmpEvents
 from transship.control.client_messages import Json, JsonValue, MessageReader
 
 if TYPE_CHECKING:
@@ -32,55 +31,6 @@ if TYPE_CHECKING:
 
 _IN_FLIGHT: Final = 8
 """A QEMU stops reading while more commands than these wait for their answers."""
-
-_EVENTS_KEPT: Final = 1024
-"""For a subscriber that is busy just now. A whole migration emits some ten."""
-
-
-@dataclass(frozen=True, slots=True)
-class QmpEvent:
-    """Something that happened at the peer.
-
-    Args:
-        name: Such as ``MIGRATION``.
-        data: What belongs to it.
-    """
-
-    name: str
-    data: Json
-
-
-class QmpEvents:
-    """The events from a subscription on, for ``async for``; of too many the oldest are dropped."""
-
-    def __init__(self, client: QmpClient) -> None:
-        self._client = client
-        self._kept: deque[QmpEvent] = deque(maxlen=_EVENTS_KEPT)
-        self._changed = trio.Event()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> QmpEvent:
-        """Wait for the next one.
-
-        Raises:
-            QmpError: The connection is lost, and all that came before has been taken.
-
-        Cancellation: no event is lost.
-        """
-        await trio.lowlevel.checkpoint()
-        while not self._kept:
-            self._client.check()
-            self._changed = trio.Event()
-            await self._changed.wait()
-        return self._kept.popleft()
-
-    def put(self, event: QmpEvent | None) -> None:
-        """Add an event, or have the subscriber see that there will be none; for the client."""
-        if event is not None:
-            self._kept.append(event)
-        self._changed.set()
 
 
 class _Answer:
@@ -163,7 +113,7 @@ class QmpClient:
     @contextmanager
     def subscribe(self) -> Iterator[QmpEvents]:
         """Receive the events that come from now on."""
-        events = QmpEvents(self)
+        events = QmpEvents(self.check)
         self._subscribers.append(events)
         try:
             yield events

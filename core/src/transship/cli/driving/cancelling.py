@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from transship.cli.driving.ends import GUEST_GONE, conclude, guest_facts, lost, where
+from transship.cli.driving.ends import GUEST_GONE, conclude, guest_facts, is_given_up, lost, where
 from transship.cli.driving.following import settle
 from transship.cli.driving.peer import MigrationInfo, RunState, reach
 from transship.cli.exits import ExitCode
@@ -43,6 +43,8 @@ class _Cancelled:
         """The exit code."""
         if self.info.status == "completed" and self.guest.status in GUEST_GONE:
             return ExitCode.REFUSED
+        if is_given_up(self.info, self.guest):
+            return ExitCode.UNKNOWN
         if self.info.status == "failed" and self.took_s is not None:
             return ExitCode.FAILED
         return ExitCode.DONE
@@ -64,7 +66,7 @@ class _Cancelled:
         elif status == "completed":
             happened = "too late: it has completed"
         else:
-            reason = f": {self.info.error_desc}" if self.code is ExitCode.FAILED else ""
+            reason = f": {self.info.error_desc}" if status == "failed" else ""
             happened = f"{status} in {format_time(self.took_s)}{reason}"
         return f"{happened}\n{where(self.guest)}"
 

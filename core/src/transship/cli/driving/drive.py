@@ -13,7 +13,12 @@ from transship.cli.driving.interrupts import LEFT
 from transship.cli.driving.order import cap_text, prepare
 from transship.cli.driving.peer import reach
 from transship.cli.progress.views import open_view
-from transship.control.client_errors import QmpCommandError, QmpError
+from transship.control.client_errors import (
+    QmpClosedError,
+    QmpCommandError,
+    QmpError,
+    QmpTimeoutError,
+)
 from transship.errors import CancelledError, MigrationError, NotConvergedError, RemoteError
 from transship.units import format_time
 
@@ -91,7 +96,11 @@ class _Driver:
             with open_view(self._console, f"{order.address} → {order.uri}") as self._view:
                 self._follower = Follower(self._peer, self._view, order.poll_s)
                 self.is_asked_for = True
-                await self._peer.migrate(order.uri)
+                try:
+                    await self._peer.migrate(order.uri)
+                except (QmpClosedError, QmpTimeoutError) as error:
+                    self.end = lost(self._follower.info, str(error))
+                    return
                 self._has_begun.set()
                 await self._see_through()
 
@@ -102,9 +111,9 @@ class _Driver:
             interrupts += number == signal.SIGINT
             if interrupts > 1 or not self.is_asked_for:
                 nursery.cancel_scope.cancel()
-            elif self._reason is None:
-                more = "; once more leaves at once" if interrupts else ""
-                self._view.note(f"cancelling{more}")
+                return
+            self._view.note("cancelling" + ("; once more leaves at once" if interrupts else ""))
+            if self._reason is None:
                 nursery.start_soon(self._cancel, CancelledError("the migration was cancelled"))
 
     async def expire(self) -> None:

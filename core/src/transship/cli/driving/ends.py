@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 GUEST_GONE: Final = frozenset({"postmigrate"})
 """Run states of a guest that is elsewhere."""
 
+_LOOK: Final = (
+    "the guest may be on either side: look at both with transship status before anything is "
+    "started again"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class End:
@@ -49,7 +54,7 @@ class End:
     def facts(self) -> dict[str, Any]:
         """It as plain data, of the shape of the other verbs' results."""
         return {
-            "status": "unknown" if self.code is ExitCode.UNKNOWN else self.info.status,
+            "status": self._status,
             "exit_code": int(self.code),
             "error": self.error.facts() if self.error else None,
             "guest": guest_facts(self.guest),
@@ -59,18 +64,23 @@ class End:
 
     def text(self) -> str:
         """It for people."""
-        if self.code is ExitCode.UNKNOWN:
-            return f"unknown: {self.error}"
         if self.error is None:
             return f"{self.info.status}: {_summary(self.info)}"
-        return "\n".join(filter(None, [f"{self.info.status}: {self.error}", where(self.guest)]))
+        return "\n".join(
+            filter(None, [f"{self._status}: {_reason(self.error)}", where(self.guest)])
+        )
+
+    @property
+    def _status(self) -> str:
+        is_lost = self.guest is None and isinstance(self.error, UnknownOutcomeError)
+        return "unknown" if is_lost else self.info.status
 
 
 def conclude(console: Console, end: End) -> int:
     """Print how it ended; returns the exit code."""
     console.result(end.facts(), end.text())
     if end.error is not None and console.as_json:
-        console.note(f"transship: {end.error}")
+        console.note(f"transship: {_reason(end.error)}")
     return end.code
 
 
@@ -86,12 +96,19 @@ async def end_of(peer: Peer, follower: Follower, reason: MigrationError | None =
     with suppress(QmpError, RemoteError):  # a peer that has ended meanwhile changes nothing
         guest = await settle(peer)
         limits = await peer.limits()
-    error = _error(follower.info, follower.phase)
+    info = follower.info
+    error = _error(info, follower.phase)
     if isinstance(error, CancelledError) and reason is not None:
         error = reason
-    if error is not None and guest is not None and follower.info.status in ("failed", "cancelled"):
+    if is_given_up(info, guest):
+        error = UnknownOutcomeError(
+            info.error_desc or "it failed after the source had given the guest up",
+            phase=follower.phase or None,
+            hint=_LOOK,
+        )
+    elif error is not None and guest is not None and info.status in ("failed", "cancelled"):
         error.add_context(source_may_resume=guest.status not in GUEST_GONE)
-    return End(follower.info, guest, error, limits)
+    return End(info, guest, error, limits)
 
 
 def lost(info: MigrationInfo, cause: str) -> End:
@@ -104,10 +121,14 @@ def lost(info: MigrationInfo, cause: str) -> End:
     error = UnknownOutcomeError(
         f"how the migration ends is not known here: {cause}",
         phase=info.status,
-        hint="the guest may be on either side: look at both with transship status before "
-        "anything is started again",
+        hint=_LOOK,
     )
     return End(info, error=error)
+
+
+def is_given_up(info: MigrationInfo, guest: RunState | None) -> bool:
+    """Whether a migration has failed, and the guest is not the source's any more all the same."""
+    return info.status == "failed" and guest is not None and guest.status in GUEST_GONE
 
 
 def _error(info: MigrationInfo, phase: str) -> MigrationError | None:
@@ -178,6 +199,13 @@ def statistics(info: MigrationInfo) -> dict[str, Any]:
     }
 
 
+def _reason(error: MigrationError) -> str:
+    """Its sentence, without what is said beside it: the status, and where the guest is."""
+    found = f": {error.found}" if error.found else ""
+    hint = f" ({error.hint})" if error.hint else ""
+    return f"{error.cause}{found}{hint}"
+
+
 def _seconds(milliseconds: int | None) -> float | None:
     return None if milliseconds is None else milliseconds / 1000
 
@@ -190,5 +218,5 @@ def _summary(info: MigrationInfo) -> str:
     if info.downtime is not None:
         parts.append(f"downtime {format_time(info.downtime / 1000)}")
     if info.ram is not None:
-        parts.append(f"{info.ram.dirty_sync_count} iterations")
+        parts.append(f"{info.ram.dirty_sync_count} rounds")
     return ", ".join(parts) or "the guest has arrived"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transship.cli.driving.peer import Peer, RunState
     from transship.cli.progress.forecast import Forecast
     from transship.cli.progress.views import View
-    from transship.control.client import QmpEvents
+    from transship.control.client_events import QmpEvents
 
 _SETTLING_S: Final = 5.0
 """How long a guest may take to run again after the migration has ended."""
@@ -90,7 +90,7 @@ def look(info: MigrationInfo, at_s: float) -> Look:
         transferred_bytes=ram.transferred,
         remaining_bytes=ram.remaining,
         total_bytes=ram.total,
-        iteration=ram.dirty_sync_count,
+        rounds=ram.dirty_sync_count,
         send_rate_bytes_per_s=ram.mbps * 1e6 / 8,
         dirty_rate_bytes_per_s=ram.dirty_pages_rate * ram.page_size,
         throttle_percent=info.cpu_throttle_percentage or 0,

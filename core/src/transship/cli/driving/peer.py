@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_GREETING_S: Final = 5.0
+"""A QEMU greets at once, unless another client holds its socket."""
+
 NEVER: Final = "none"
 """Status of a machine that has not migrated yet; a QEMU does not say it, it says nothing."""
 
@@ -171,7 +174,7 @@ async def reach(address: QmpAddress) -> AsyncIterator[Peer]:
             refused, and nobody there knew better what that means.
     """
     try:
-        async with open_qmp(address) as client:
+        async with open_qmp(address, timeout_s=_GREETING_S) as client:
             yield Peer(client)
     except QmpError as error:
         raise as_migration_error(error) from error

@@ -63,7 +63,7 @@ def _rows(info: MigrationInfo, limits: Limits) -> Iterator[tuple[str, str]]:
     if info.downtime is not None:
         yield "downtime", format_time(info.downtime / 1000)
     if (ram := info.ram) is not None:
-        yield "moved", f"{format_size(ram.transferred)}, {ram.dirty_sync_count} iterations"
+        yield "moved", f"{format_size(ram.transferred)}, {ram.dirty_sync_count} rounds"
         yield "left", f"{format_size(ram.remaining)} of {format_size(ram.total)}"
         yield "send rate", format_rate(ram.mbps * 1e6 / 8)
         yield "dirty rate", format_rate(ram.dirty_pages_rate * ram.page_size)

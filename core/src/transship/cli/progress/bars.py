@@ -1,7 +1,7 @@
 """Two bars in a terminal; the only module that imports rich.
 
-The first is the first pass: it only grows. The second is how much of what an iteration has to send
-fits the downtime limit: full is the switchover. It changes from one iteration to the next, and
+The first is the first pass: it only grows. The second is how much of what a round has to send
+fits the downtime limit: full is the switchover. It changes from one round to the next, and
 where it shrinks the guest writes more than before.
 """
 
@@ -94,11 +94,11 @@ class BarsView:
 def _fitting(now: Measurements, expected: Forecast) -> tuple[RenderableType, str, str]:
     if expected.outlook is Outlook.SWITCHING_OVER or now.status == "completed":
         return _bar(1.0), "100%", "what is left fits"
-    if now.iteration < 2 or expected.threshold_bytes is None:
+    if now.rounds < 2 or expected.threshold_bytes is None:
         return _bar(0.0), "", "known after the first pass"
     fits = min(expected.threshold_bytes / max(now.left_bytes, 1), 1.0)
     amounts = f"{format_size(expected.threshold_bytes)} of {format_size(now.left_bytes)}"
-    return _bar(fits), f"{fits:4.0%}", f"{amounts} an iteration"
+    return _bar(fits), f"{fits:4.0%}", f"{amounts} a round"
 
 
 def _bar(done: float) -> ProgressBar:

@@ -26,7 +26,7 @@ _CAPPED: Final = 0.8
 """A channel that is sent on at less than this part of the cap is slower than the cap."""
 
 _PAGE_BYTES: Final = 4096
-_LONGEST_ITERATIONS: Final = 200
+_LONGEST_ROUNDS: Final = 200
 
 
 class Outlook(Enum):
@@ -64,7 +64,7 @@ class Forecast:
         threshold_bytes: What fits the downtime limit; None while the send rate is unknown.
         first_pass_ends_in_s: None except in the first pass.
         switchover_in_s: None where it cannot be told.
-        iterations_left: Of these, how many; None where it cannot be told.
+        rounds_left: Of these, how many; None where it cannot be told.
     """
 
     outlook: Outlook
@@ -72,7 +72,7 @@ class Forecast:
     threshold_bytes: int | None = None
     first_pass_ends_in_s: float | None = None
     switchover_in_s: float | None = None
-    iterations_left: int | None = None
+    rounds_left: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +127,11 @@ def forecast(now: Measurements, bounds: Bounds) -> Forecast:
             f"nothing has been sent for {now.idle_s:.0f} s",
             _threshold(now, bounds),
         )
-    if now.iteration < 2:
+    if now.rounds < 2:
         return _first_pass(now, bounds)
     threshold = _threshold(now, bounds)
     send, dirty = now.send_rate_bytes_per_s, now.dirty_rate_bytes_per_s
-    if send is None or threshold is None:
+    if not send or threshold is None:
         return Forecast(Outlook.MEASURING, "measuring the send rate")
     if now.left_bytes <= threshold:
         return Forecast(
@@ -151,9 +151,10 @@ def _threshold(now: Measurements, bounds: Bounds) -> int | None:
 
 def _first_pass(now: Measurements, bounds: Bounds) -> Forecast:
     threshold = _threshold(now, bounds)
-    if not now.pass_rate_bytes_per_s:
+    rate = now.pass_rate_bytes_per_s
+    if rate is None or rate <= 0:
         return Forecast(Outlook.FIRST_PASS, "first pass", threshold)
-    ends_in_s = now.remaining_bytes / now.pass_rate_bytes_per_s
+    ends_in_s = now.remaining_bytes / rate
     return Forecast(
         Outlook.FIRST_PASS,
         f"first pass, {_about(ends_in_s)} more; only then is known how fast the guest writes",
@@ -163,14 +164,15 @@ def _first_pass(now: Measurements, bounds: Bounds) -> Forecast:
 
 
 def _converging(now: Measurements, dirty: float, send: float, threshold: int) -> Forecast:
-    """Each iteration sends what the guest wrote while the one before was sent."""
+    """Each round sends what the guest wrote while the one before was sent."""
     enough = max(threshold, _PAGE_BYTES)
     took_s = now.remaining_bytes / send
     left = now.left_bytes * dirty / send
-    for iterations in range(1, _LONGEST_ITERATIONS):
+    for rounds in range(1, _LONGEST_ROUNDS):
         if left <= enough:
-            text = f"switches over in {_about(took_s)}"
-            return Forecast(Outlook.CONVERGING, text, threshold, None, took_s, iterations)
+            earliest = "" if now.is_trend_known else ", at the earliest"
+            text = f"switches over in {_about(took_s)}{earliest}"
+            return Forecast(Outlook.CONVERGING, text, threshold, None, took_s, rounds)
         took_s += left / send
         left *= dirty / send
     return Forecast(

@@ -1,6 +1,6 @@
 """Measurements of a migration out of looks at it. Knows neither QMP nor clocks: each look is dated.
 
-What a peer reports is a saw-tooth: what remains falls to nothing in every iteration, and the next
+What a peer reports is a saw-tooth: what remains falls to nothing in every round, and the next
 look at the dirty log brings it back. What is derived here is meant to be shown: it stands still
 where nothing has changed.
 """
@@ -16,10 +16,10 @@ _SPAN_S: Final = 4.0
 
 _SHORTEST_SPAN_S: Final = 0.4
 _ENVELOPE_S: Final = 1.0
-"""Iterations shorter than this are seen as one, or what is left would flicker."""
+"""Rounds shorter than this are seen as one, or what is left would flicker."""
 
-_TREND_ITERATIONS: Final = 4
-"""So many tell whether iterations become smaller; of more, the first may be of another time."""
+_TREND_ROUNDS: Final = 4
+"""So many tell whether rounds become smaller; of more, the first may be of another time."""
 
 _SHORTEST_TREND: Final = 3
 
@@ -32,9 +32,9 @@ class Look:
         at_s: When, by any clock.
         status: Its word for where the migration is.
         transferred_bytes: All that was sent.
-        remaining_bytes: What is known to be left of this iteration.
+        remaining_bytes: What is known to be left of this round.
         total_bytes: Size of the guest's memory.
-        iteration: How often the dirty log was read; 1 in the first pass.
+        rounds: How often the dirty log was read; 1 in the first pass.
         send_rate_bytes_per_s: By the peer's own measurement; 0 if it has none.
         dirty_rate_bytes_per_s: The same of what the guest writes; a QEMU says 0 also as long as it
             has not measured for a second.
@@ -46,7 +46,7 @@ class Look:
     transferred_bytes: int = 0
     remaining_bytes: int = 0
     total_bytes: int = 0
-    iteration: int = 0
+    rounds: int = 0
     send_rate_bytes_per_s: float = 0.0
     dirty_rate_bytes_per_s: float = 0.0
     throttle_percent: int = 0
@@ -59,23 +59,25 @@ class Measurements:
     Args:
         at_s: When, by the clock of the looks.
         status: The peer's word for where it is.
-        iteration: 1 in the first pass; 0 if it has not begun, or nobody says.
+        rounds: 1 in the first pass; 0 if it has not begun, or nobody says.
         transferred_bytes: All that was sent.
-        remaining_bytes: What is known to be left of this iteration.
+        remaining_bytes: What is known to be left of this round.
         total_bytes: Size of the guest's memory.
-        left_bytes: What this iteration had to send when it began, as far as was seen.
+        left_bytes: What this round had to send when it began, as far as was seen.
         send_rate_bytes_per_s: None while it is unknown.
         pass_rate_bytes_per_s: How fast the first pass gets on: faster than is sent, where memory
             holds nothing; None while it is unknown, and after the first pass.
         dirty_rate_bytes_per_s: None while it is unknown: in the first pass it always is. It is what
-            the peer says, or more, if the iterations do not become smaller as they should.
+            the peer says, or more, if the rounds do not become smaller as they should.
+        is_trend_known: Whether the dirty rate agrees with what several rounds had to send. One
+            alone tells the least rate: a page that is written often counts once.
         idle_s: How long nothing has been sent.
         throttle_percent: How much of its time the guest is kept from running.
     """
 
     at_s: float
     status: str
-    iteration: int = 0
+    rounds: int = 0
     transferred_bytes: int = 0
     remaining_bytes: int = 0
     total_bytes: int = 0
@@ -83,13 +85,14 @@ class Measurements:
     send_rate_bytes_per_s: float | None = None
     pass_rate_bytes_per_s: float | None = None
     dirty_rate_bytes_per_s: float | None = None
+    is_trend_known: bool = False
     idle_s: float = 0.0
     throttle_percent: int = 0
 
     @property
     def first_pass(self) -> float:
         """How much of the first pass is done, from 0 to 1."""
-        if self.iteration > 1:
+        if self.rounds > 1:
             return 1.0
         if not self.total_bytes:
             return 0.0
@@ -113,31 +116,33 @@ class Meter:
             self._looks.popleft()
         left = self._left(look)
         send_rate = self._send_rate(look)
+        trend = self._trend()
         return Measurements(
             at_s=look.at_s,
             status=look.status,
-            iteration=look.iteration,
+            rounds=look.rounds,
             transferred_bytes=look.transferred_bytes,
             remaining_bytes=look.remaining_bytes,
             total_bytes=look.total_bytes,
             left_bytes=left,
             send_rate_bytes_per_s=send_rate,
             pass_rate_bytes_per_s=self._pass_rate(look),
-            dirty_rate_bytes_per_s=self._dirty_rate(look, send_rate),
+            dirty_rate_bytes_per_s=self._dirty_rate(look, send_rate, trend),
+            is_trend_known=trend is not None,
             idle_s=look.at_s - self._moved_s,
             throttle_percent=look.throttle_percent,
         )
 
     def _left(self, look: Look) -> int:
-        number = look.iteration
+        number = look.rounds
         if number > 1:
             self._lefts[number] = max(self._lefts.get(number, 0), look.remaining_bytes)
-            while len(self._lefts) > _TREND_ITERATIONS:
+            while len(self._lefts) > _TREND_ROUNDS:
                 del self._lefts[min(self._lefts)]
         recent = [
             one.remaining_bytes
             for one in self._looks
-            if one is look or (one.iteration > 1 and one.at_s >= look.at_s - _ENVELOPE_S)
+            if one is look or (one.rounds > 1 and one.at_s >= look.at_s - _ENVELOPE_S)
         ]
         return max(*recent, self._lefts.get(number, 0))
 
@@ -149,26 +154,27 @@ class Meter:
 
     def _pass_rate(self, look: Look) -> float | None:
         oldest, span_s = self._alike(look)
-        if look.iteration != 1 or span_s < _SHORTEST_SPAN_S:
+        if look.rounds != 1 or span_s < _SHORTEST_SPAN_S:
             return None
         return (oldest.remaining_bytes - look.remaining_bytes) / span_s
 
-    def _dirty_rate(self, look: Look, send_rate: float | None) -> float | None:
+    def _dirty_rate(self, look: Look, send_rate: float | None, trend: float | None) -> float | None:
         rates = [one.dirty_rate_bytes_per_s for one in self._looks if one.dirty_rate_bytes_per_s]
-        if look.iteration < 2 or not rates:
+        if look.rounds < 2 or not rates:
             return None
         rate = sum(rates) / len(rates)
-        trend = self._trend()
         return rate if trend is None or send_rate is None else max(rate, trend * send_rate)
 
     def _trend(self) -> float | None:
-        """How much of an iteration the next one is, on average.
+        """How much of a round the next one is, on average.
 
         It is also the quotient of the two rates; but where a guest writes to the same memory again
         and again, or has just begun to write more, a peer measures its rate as too low.
         """
+        if len(self._lefts) < _SHORTEST_TREND:
+            return None
         first, last = min(self._lefts), max(self._lefts)
-        if len(self._lefts) < _SHORTEST_TREND or not self._lefts[first]:
+        if not self._lefts[first]:
             return None
         quotient = self._lefts[last] / self._lefts[first]
         return float(quotient ** (1 / (last - first)))
@@ -178,6 +184,6 @@ class Meter:
         oldest = next(
             one
             for one in self._looks
-            if one.status == look.status and (one.iteration > 1) == (look.iteration > 1)
+            if one.status == look.status and (one.rounds > 1) == (look.rounds > 1)
         )
         return oldest, look.at_s - oldest.at_s

@@ -1,0 +1,203 @@
+"""``transship status``, ``watch`` and ``cancel`` against a peer that speaks a script."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from qmp_dialogue import Dialogue, Hangup, Refusal
+
+from .conftest import Interrupt
+from .test_migrate import (
+    ACTIVE,
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    GONE,
+    MIB,
+    PARAMETERS,
+    RUNNING,
+    SETUP,
+    until_cancelled,
+)
+
+if TYPE_CHECKING:
+    from .conftest import Run
+
+CAPABILITIES = [
+    {"capability": "events", "state": True},
+    {"capability": "return-path", "state": False},
+]
+ARRIVING = {"status": "inmigrate", "running": False}
+
+
+def peer(*infos: object, guest: object = RUNNING, **answers: Any) -> Dialogue:
+    """A peer that is first this, then that, and stays the last."""
+    return Dialogue(
+        {
+            "query-migrate": list(infos),
+            "query-status": guest if isinstance(guest, list) else [guest],
+            "query-migrate-parameters": [PARAMETERS],
+            "query-migrate-capabilities": [CAPABILITIES],
+            **answers,
+        }
+    )
+
+
+# --- status ---------------------------------------------------------------------------------------
+
+
+async def test_status_of_a_source_is_one_report(run: Run) -> None:
+    info = ACTIVE | {"cpu-throttle-percentage": 20, "blocked-reasons": ["a clock"]}
+    dialogue = peer(info)
+    ended = await run(dialogue, "status", "--json")
+    assert ended.code == 0
+    facts = ended.facts
+    assert facts["status"] == "active"
+    assert facts["guest"] == {"run_state": "running", "is_running": True}
+    assert facts["limits"] == {"max_bandwidth_bytes_per_s": 128 * MIB, "downtime_limit_s": 0.3}
+    assert facts["statistics"]["transferred_bytes"] == 9 * MIB
+    assert facts["statistics"]["throttle_percent"] == 20
+    assert facts["capabilities"] == ["events"]
+    assert facts["blocked_reasons"] == ["a clock"]
+    assert facts["peer"]["version"] == "10.0.2"
+    assert dialogue.commands() == []
+
+
+async def test_status_for_people_names_what_is_known(run: Run) -> None:
+    text = (await run(peer(FAILED), "status")).output
+    assert "migration      failed\n" in text
+    assert "error          Unable to write to socket: Broken pipe\n" in text
+    assert "cap            128 MiB/s\n" in text
+    assert "moved" not in text
+
+
+@pytest.mark.parametrize(
+    ("address", "uri"),
+    [
+        ({"type": "inet", "host": "127.0.0.1", "port": "4444", "ipv4": True}, "tcp:127.0.0.1:4444"),
+        ({"type": "inet", "host": "::", "port": "4444"}, "tcp:[::]:4444"),
+        ({"type": "unix", "path": "/run/a.sock"}, "unix:/run/a.sock"),
+        ({"type": "vsock", "cid": "3", "port": "1"}, "type vsock, cid 3, port 1"),
+    ],
+)
+async def test_status_of_a_destination_says_where_it_listens(
+    run: Run, address: dict[str, Any], uri: str
+) -> None:
+    ended = await run(peer(SETUP | {"socket-address": [address]}, guest=ARRIVING), "status")
+    assert f"listening      {uri}\n" in ended.output
+    assert "guest          inmigrate\n" in ended.output
+
+
+async def test_status_of_a_peer_that_goes_away_is_no_report(run: Run) -> None:
+    ended = await run(peer(Hangup()), "status")
+    assert ended.code == 3
+    assert ended.output == ""
+
+
+# --- watch ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("end", "code"), [(COMPLETED, 0), (FAILED, 1), (CANCELLED, 5)])
+async def test_watch_follows_to_the_end_with_the_exit_code_of_migrate(
+    run: Run, end: object, code: int
+) -> None:
+    dialogue = peer(ACTIVE, ACTIVE, end)
+    ended = await run(dialogue, "watch", "--poll", "10ms", "--json")
+    assert ended.code == code
+    assert ended.facts["exit_code"] == code
+    assert ended.progress[0]["status"] == "active"
+    assert dialogue.commands() == []
+
+
+async def test_watch_of_what_has_ended_tells_how_without_progress(run: Run) -> None:
+    ended = await run(peer(FAILED), "watch")
+    assert ended.code == 1
+    assert "Broken pipe" in ended.output
+    assert ended.errors == ""
+
+
+async def test_watch_of_what_has_never_begun_is_refused(run: Run) -> None:
+    ended = await run(peer({}), "watch")
+    assert ended.code == 3
+    assert "has not migrated" in ended.errors
+
+
+async def test_watch_on_a_destination_sees_the_guest_arrive(run: Run) -> None:
+    active = {"status": "active"}
+    dialogue = peer(active, active, {"status": "completed"}, guest=RUNNING)
+    ended = await run(dialogue, "watch", "--poll", "10ms")
+    assert ended.code == 0
+    assert ended.output == "completed: the guest has arrived\n"
+
+
+async def test_watch_that_loses_its_peer_knows_nothing(run: Run) -> None:
+    assert (await run(peer(ACTIVE, ACTIVE, Hangup()), "watch", "--poll", "10ms")).code == 7
+
+
+async def test_ctrl_c_ends_the_watching_and_cancels_nothing(run: Run) -> None:
+    dialogue = peer(ACTIVE)
+    ended = await run(dialogue, "watch", "--poll", "10ms", interrupt=Interrupt(at=(4,)))
+    assert ended.code == 130
+    assert "the migration goes on" in ended.errors
+    assert dialogue.commands() == []
+
+
+# --- cancel ---------------------------------------------------------------------------------------
+
+
+async def test_cancel_waits_until_the_guest_runs_and_says_how_long_it_took(run: Run) -> None:
+    cancelling = ACTIVE | {"status": "cancelling"}
+    between = {"status": "finish-migrate", "running": False}
+    dialogue = peer(ACTIVE, cancelling, cancelling, CANCELLED, guest=[between, between, RUNNING])
+    ended = await run(dialogue, "cancel", "--json")
+    assert ended.code == 0
+    assert ended.facts["status"] == "cancelled"
+    assert ended.facts["was_running"] is True
+    assert ended.facts["guest"] == {"run_state": "running", "is_running": True}
+    assert 0.05 < ended.facts["took_s"] < 5
+    assert dialogue.commands() == ["migrate_cancel"]
+
+
+@pytest.mark.parametrize("info", [{}, CANCELLED, FAILED])
+async def test_cancel_of_nothing_does_nothing(run: Run, info: object) -> None:
+    dialogue = peer(info)
+    ended = await run(dialogue, "cancel")
+    assert ended.code == 0
+    assert "nothing to cancel: no migration is under way" in ended.output
+    assert "the guest runs on the source" in ended.output
+    assert dialogue.commands() == []
+
+
+@pytest.mark.parametrize("before", [COMPLETED, ACTIVE])
+async def test_cancel_that_comes_too_late_says_so(run: Run, before: object) -> None:
+    ended = await run(peer(before, COMPLETED, guest=GONE), "cancel")
+    assert ended.code == 3
+    assert "the guest has left the source" in ended.output
+
+
+async def test_cancel_of_a_migration_that_fails_instead_is_a_failure(run: Run) -> None:
+    ended = await run(peer(until_cancelled(ACTIVE, FAILED)), "cancel")
+    assert ended.code == 1
+    assert "Broken pipe\nthe guest runs on the source" in ended.output
+
+
+async def test_cancel_of_a_migration_that_fails_too_late_is_an_unknown_outcome(run: Run) -> None:
+    ended = await run(peer(until_cancelled(ACTIVE, FAILED), guest=GONE), "cancel")
+    assert ended.code == 7
+    assert "the guest has left the source" in ended.output
+
+
+async def test_cancel_that_is_refused_says_why(run: Run) -> None:
+    dialogue = peer(
+        ACTIVE | {"status": "postcopy-active"}, migrate_cancel=[Refusal("postcopy is on")]
+    )
+    ended = await run(dialogue, "cancel")
+    assert ended.code == 3
+    assert "postcopy is on" in ended.errors
+
+
+async def test_cancel_whose_peer_goes_away_knows_nothing(run: Run) -> None:
+    ended = await run(peer(ACTIVE, migrate_cancel=[Hangup()]), "cancel", "--json")
+    assert ended.code == 7
+    assert ended.facts["status"] == "unknown"
