@@ -92,6 +92,9 @@ async def converge(capabilities: list[str], give_up_s: float, first_percent: int
             nursery.start_soon(quietly, migration)
             nursery.start_soon(sample)
         samples.append(look(migration))
+        has_moved = migration.status is transship.MigrationStatus.COMPLETED
+        verdict = await trio.to_thread.run_sync((there if has_moved else here).verify)
+        assert verdict.ok, verdict.reason
     return samples
 
 

@@ -164,7 +164,8 @@ class Migration(Attempt):
         if self._had_guest_running and self.resumes_guest:
             try:
                 await within(self._guest.resume, self.parameters.guest_timeout_s, "resume")
-                await self._tell(GuestResumed())
+                if self._source is not None and self._source.has_paused:
+                    await self._tell(GuestResumed())
             except Exception as broken:
                 add_trouble(error, "the guest could not be resumed", broken)
         return error

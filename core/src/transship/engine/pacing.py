@@ -94,6 +94,14 @@ class Pacer:
             return UNLIMITED_BUDGET_BYTES
         return max(0, math.ceil(self.cap_bytes_per_s * SLICE_S - self._spent_bytes))
 
+    def record_bytes(self) -> int:
+        """How much the next record may hold: no more than a slice's worth of a slow channel.
+
+        So that what an operator changes is heard of as soon there as on a fast one.
+        """
+        carried = math.ceil(self.bandwidth_bytes_per_s * SLICE_S)
+        return min(self.budget_bytes(), carried) if carried else self.budget_bytes()
+
     def pause_s(self, now_s: float) -> float:
         """How long to sleep before sending more: to the end of a slice that is spent."""
         if self.budget_bytes() > 0:

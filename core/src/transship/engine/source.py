@@ -67,7 +67,8 @@ class Source:
         owns_guest: Whether the guest is still ours to resume. False from the moment in which
             the destination has said that it has everything, or, without a return path, in which
             the end of the stream is about to be sent.
-        was_running: Whether the guest ran when it was paused.
+        was_running: Whether the guest ran when it was to be paused.
+        has_paused: Whether it was, and everybody has heard of it.
         is_confirmed: Whether the destination said that it has the guest.
         may_switch_over: Set by whoever lets a source go on that waits in ``pre-switchover``.
     """
@@ -85,6 +86,7 @@ class Source:
     ) -> None:
         self.owns_guest = True
         self.was_running = False
+        self.has_paused = False
         self.is_confirmed = False
         self.may_switch_over = trio.Event()
         self._guest = guest
@@ -170,11 +172,11 @@ class Source:
         await self._enter(MigrationStatus.ACTIVE)
         try:
             await self._precopy()
+            if answers:
+                await answers.pong(_PING_HELLO, self._parameters.stall_timeout_s)
+            await self._pause_guest()
         finally:
             self._end_throttling()
-        if answers:
-            await answers.pong(_PING_HELLO, self._parameters.stall_timeout_s)
-        await self._pause_guest()
         if self._settings.has(Capability.PAUSE_BEFORE_SWITCHOVER):
             await self._wait_for_switchover(answers)
         await self._enter(MigrationStatus.DEVICE)
@@ -268,7 +270,7 @@ class Source:
     async def _iterate(self) -> None:
         """Send a part of a round: the sections in order, each once those before it are through."""
         for section in self._live():
-            budget = max(1, self._pacer.budget_bytes())
+            budget = max(1, self._pacer.record_bytes())
             if not await self._send_section(RecordType.SECTION_PART, section, budget):
                 return
 
@@ -279,6 +281,7 @@ class Source:
         if self.was_running:
             await within(self._guest.wake, self._parameters.guest_timeout_s, "wake")
             await within(self._guest.pause, self._parameters.guest_timeout_s, "pause")
+            self.has_paused = True
             await self._tell(GuestPaused())
         self._measures.guest_paused(was_running=self.was_running)
         self._statistics.downtime.pause_s = self._lap_s()
@@ -291,6 +294,8 @@ class Source:
                 await self.may_switch_over.wait()
                 return
             if answers:
+                if number > _FIRST_PING_ALIVE:
+                    await answers.pong(number - 1, self._parameters.stall_timeout_s)
                 await self._ask(answers, number)
 
     async def _send_ends(self) -> None:

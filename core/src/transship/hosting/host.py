@@ -88,6 +88,8 @@ class Host:
         self._on_over = on_over
         self._operating = trio.Lock()
         self._is_handing_over = False
+        self._has_been_told_to_quit = False
+        self._was_told_late = False
         self._announcing = trio.CancelScope()
 
     # The guest.
@@ -148,6 +150,12 @@ class Host:
         self._autostart = autostart
         if self.incoming is not None:
             self.incoming.autostart = autostart
+            self._was_told_late = self.incoming.status is MigrationStatus.DEVICE
+
+    async def _obey_late_order(self) -> None:
+        """Do what an operator wanted when the guest was being started, or just not started."""
+        if self._was_told_late:
+            await (self.cont() if self._autostart else self.stop())
 
     def _check_still_ours(self) -> None:
         outgoing = self.outgoing
@@ -251,7 +259,7 @@ class Host:
                 expected=RunState.INMIGRATE.value,
                 found=self.run_state.value,
             )
-        if self.incoming is not None:
+        if self.incoming is not None and (self.incoming.address or not self.incoming.is_over):
             raise BlockedError("the guest has begun to wait for a migration already")
         is_listening = trio.Event()
         incoming = assembly.receive(
@@ -293,6 +301,7 @@ class Host:
         match notice:
             case HandoverBegins():
                 self._is_handing_over = True
+                self._announcing.cancel()
                 async with self._operating:
                     pass  # whoever has begun to pause or to resume the guest ends first
             case GuestPaused():
@@ -305,6 +314,8 @@ class Host:
                     self._become(RunState.POSTMIGRATE)
                 elif self.run_state is RunState.FINISH_MIGRATE:
                     self._become(RunState.PAUSED)
+                elif self.outgoing is not None and not self.outgoing.resumes_guest:
+                    await self.stop()  # it was told to when it was about to be paused
 
     async def _heed_incoming(self, notice: Notice) -> None:
         """Keep the run state true when the guest arrives, and let it announce itself."""
@@ -315,6 +326,7 @@ class Host:
                 if self.run_state is RunState.INMIGRATE:
                     self._become(RunState.PAUSED)
                 self.announce(self.settings.parameters)
+                await self._obey_late_order()
             case StatusReached(MigrationStatus.FAILED):
                 if self.incoming is not None and isinstance(self.incoming.error, HandoverError):
                     self._become(RunState.PAUSED)
@@ -327,8 +339,12 @@ class Host:
         Args:
             reason: In QEMU's words, such as ``host-qmp-quit``.
         """
-        if not self.is_quitting.is_set():
+        if self._has_been_told_to_quit:
+            return
+        self._has_been_told_to_quit = True
+        try:
             await self._tell(ShuttingDown(reason))
+        finally:
             self.is_quitting.set()
 
     # Private steps.

@@ -16,17 +16,20 @@ if TYPE_CHECKING:
 
 _FACTS: Final = ("kind", "cause", "phase", "section", "offset", "expected", "found", "hint")
 _FACT_CHARACTERS: Final = 400
-"""Of one fact; in UTF-8 and escaped all of them still fit the message, nearly always."""
+"""Of one fact; in UTF-8 and escaped one always fits the message, and all of them nearly always."""
+
+_NUMBERS: Final = range(1 << 64)
+"""What a number may be: an offset in a stream."""
 
 
 def reason(error: MigrationError) -> ReturnMessage:
     """The facts of an error as a message; long ones are cut."""
     known = error.facts()
     facts = {name: _cut(known[name]) for name in _FACTS if known.get(name) is not None}
-    payload = json.dumps(facts).encode()
+    payload = _encode(facts)
     if len(payload) > REASON_BYTES:
-        payload = json.dumps({"cause": _cut(error.cause)}).encode()
-    return ReturnMessage(ReturnType.REASON, payload[:REASON_BYTES])
+        payload = _encode({"cause": facts["cause"]})
+    return ReturnMessage(ReturnType.REASON, payload)
 
 
 def read_reason(message: ReturnMessage) -> Mapping[str, str | int]:
@@ -44,8 +47,16 @@ def read_reason(message: ReturnMessage) -> Mapping[str, str | int]:
     return {
         name: _cut(value)
         for name, value in facts.items()
-        if name in _FACTS and isinstance(value, str | int) and not isinstance(value, bool)
+        if name in _FACTS and (isinstance(value, str) or _is_number(value))
     }
+
+
+def _encode(facts: Mapping[str, str | int]) -> bytes:
+    return json.dumps(facts, ensure_ascii=False).encode()
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value in _NUMBERS
 
 
 def _cut(fact: str | int | bool | None) -> str | int:

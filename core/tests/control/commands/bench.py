@@ -38,7 +38,7 @@ from transship.wire.encoder import be32
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
-    from transship.abc.guest import Blocker
+    from transship.abc.guest import Blocker, Device
     from transship.wire.events import SectionHeader
     from transship.wire.reader import Parsing, StreamReader
 
@@ -184,6 +184,7 @@ class Machine(FakeGuest):
         figures: What its RAM section counts besides what it does.
         gates: What a method waits for, by its name.
         reasons: Why it must not be moved.
+        stuck: Devices whose state cannot be moved.
         withheld: What it was slowed down by, each time.
         announced_s: When it announced itself.
     """
@@ -194,6 +195,7 @@ class Machine(FakeGuest):
         self.figures: dict[str, int] = {}
         self.gates: dict[str, trio.Event] = {}
         self.reasons: list[Blocker] = []
+        self.stuck: list[Device] = []
         self.withheld: list[int] = []
         self.announced_s: list[float] = []
         self.can_throttle = True
@@ -204,7 +206,10 @@ class Machine(FakeGuest):
         return self.gates[method]
 
     def sections(self) -> Sequence[Section]:
-        return [_RAM(self)]
+        return [_RAM(self), *(_Stuck(device.idstr) for device in self.stuck)]
+
+    def devices(self) -> Sequence[Device]:
+        return self.stuck
 
     def blockers(self) -> Sequence[Blocker]:
         return self.reasons
@@ -234,6 +239,18 @@ class Machine(FakeGuest):
     async def _pass(self, method: str) -> None:
         if method in self.gates:
             await self.gates[method].wait()
+
+
+class _Stuck(Section):
+    """What would carry a device, if that could be moved."""
+
+    def __init__(self, idstr: str) -> None:
+        self.idstr = idstr
+
+    @hookimpl
+    def complete(self) -> Segments:
+        yield b""
+        raise AssertionError(f"{self.idstr} cannot be moved")
 
 
 class _RAM(Section):

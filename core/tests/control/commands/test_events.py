@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from transship.control.client import QmpClient, QmpEvents, open_qmp
+from transship.control.client import QmpClient, open_qmp
 from transship.control.service import serve_host
 
 from ..control_helpers import negotiated
@@ -18,6 +18,8 @@ from .bench import ADDRESS, Bench, Json, Side
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from transship.control.client_events import QmpEvents
 
 MOVED = ["active", "STOP", "device", "completed"]
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import trio
 
-from transship.abc.guest import Blocker
+from transship.abc.guest import Blocker, Device
+from transship.wire.fields import VMState
 
 from .bench import ADDRESS, BLIND, Bench, Json, Refused, Side
 
@@ -265,7 +266,16 @@ async def test_guest_that_nobody_confirmed_leaves_again_once_it_has_been_continu
     await here.reached("failed")
 
 
-@pytest.mark.seed("S18", "S74", "S75")
+@pytest.mark.seed("S18", "S74")
+async def test_migrate_is_refused_for_a_device_that_cannot_be_moved(here: Side) -> None:
+    disk = VMState("ide0", version_id=1, minimum_version_id=1, fields=[])
+    here.guest.stuck.append(Device("ide0", disk, object(), is_migratable=False))
+    text = await here.refusal("migrate", uri=ADDRESS)
+    assert "the state of device 'ide0' cannot be moved" in text
+    assert len((await here.info())["blocked-reasons"]) == 1
+
+
+@pytest.mark.seed("S18", "S75")
 async def test_migrate_is_refused_with_all_reasons_and_their_owners(here: Side) -> None:
     here.guest.reasons.append(Blocker("the disk is local", "ide0"))
     remove = here.host.blockers.add("a backup runs", "backup")

@@ -10,6 +10,7 @@ import trio
 from transship.abc.guest import Blocker
 from transship.control.info import MigrationStatus
 from transship.engine.rates import Period
+from transship.engine.status import MigrationStatus as EngineStatus
 
 from .bench import ADDRESS, BLIND, CAP, PAGE, RAM, Bench, Json, Side
 
@@ -402,8 +403,6 @@ async def test_all_that_forbids_a_migration_is_said_at_any_time(bench: Bench) ->
 
 
 def test_every_status_of_the_engine_has_a_word() -> None:
-    from transship.engine.status import MigrationStatus as EngineStatus
-
     assert {one.value for one in EngineStatus} <= {one.value for one in MigrationStatus}
 
 

@@ -105,10 +105,8 @@ async def announce_self(context: Context, arguments: AnnounceSelf) -> None:
     """Let the guest tell the network again where it is."""
     if arguments.interfaces or arguments.id is not None:
         raise generic("a guest announces itself on all its network cards: leave out which")
-    for name in ("initial", "max", "rounds", "step"):
-        most = PARAMETERS[f"announce-{name}"].most
-        if getattr(arguments, name) > most:
-            raise generic(f"parameter {name!r} takes at most {most}")
+    if arguments.rounds > (most := PARAMETERS["announce-rounds"].most):
+        raise generic(f"parameter 'rounds' takes at most {most}")
     context.host.announce(
         dataclasses.replace(
             context.host.settings.parameters,
