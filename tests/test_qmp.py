@@ -19,8 +19,7 @@ import pytest
 import trio
 from support.commands import POLL_S, VerbProcess
 
-from transship.control.client import QmpClient, open_qmp
-from transship.control.client_errors import QmpCommandError, QmpError
+from transship.control.client import QmpClient, QmpCommandError, QmpError, open_qmp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -12,8 +12,7 @@ import sys
 
 import trio
 
-from transship.control.client import QmpClient, open_qmp
-from transship.control.client_errors import QmpError
+from transship.control.client import QmpClient, QmpError, open_qmp
 
 EVENTS = [{"capability": "events", "state": True}]
 

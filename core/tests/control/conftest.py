@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from transship.control.server import Server
+    from transship.control.server.serving import Server
 
 
 @pytest.fixture

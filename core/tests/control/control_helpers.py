@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 import trio
 
-from transship.control.qapi import (
+from transship.control.qapi.declaring import (
     DEPRECATED,
     UNSTABLE,
     Object,
@@ -25,7 +25,7 @@ from transship.control.qapi import (
     features_of,
 )
 from transship.control.registry import CommandTable
-from transship.control.server import serve
+from transship.control.server.serving import serve
 from transship.errors import BlockedError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from transship.control.registry import Context
-    from transship.control.server import Server
+    from transship.control.server.serving import Server
     from transship.hosting.host import Host
 
 NO_HOST = cast("Host", object())

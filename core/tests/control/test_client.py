@@ -10,15 +10,16 @@ import trio
 import trio.testing
 from qmp_dialogue import GREETING, Dialogue, Hangup, Refusal, Silence, encode, speaking
 
-from transship.control.client import QmpClient, open_qmp
-from transship.control.client_address import QmpAddress
-from transship.control.client_errors import (
+from transship.control.address import QmpAddress
+from transship.control.client import (
+    QmpClient,
     QmpClosedError,
     QmpCommandError,
     QmpConnectError,
     QmpError,
     QmpProtocolError,
     QmpTimeoutError,
+    open_qmp,
 )
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ async def test_client_says_that_it_is_no_qmp_server(socket: Path, greeting: byte
 async def test_client_bounds_the_size_of_a_message(
     socket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transship.control.client_messages._LONGEST_BYTES", 1 << 16)
+    monkeypatch.setattr("transship.control.client.messages._LONGEST_BYTES", 1 << 16)
     for endless in (b"x" * (1 << 17), b"{\n" + b" \n" * (1 << 17)):
         async with speaking(Dialogue(greeting=endless), socket) as address:
             with pytest.raises(QmpProtocolError, match="no end"):

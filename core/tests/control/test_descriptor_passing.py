@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from transship.control import limits
+from transship.control.server import limits
 
 from .control_helpers import Client, Workshop, connected, negotiated, serving
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from transship.control.commands import protocol
-from transship.control.dispatcher import Dispatcher
-from transship.control.jsonstream import Malformed, Message
 from transship.control.registry import CommandTable, Context
-from transship.control.session import Capability, Session
+from transship.control.server.dispatcher import Dispatcher
+from transship.control.server.jsonstream import Malformed, Message
+from transship.control.server.session import Capability, Session
 
 from .control_helpers import NO_HOST, Workshop
 

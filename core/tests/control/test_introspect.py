@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from transship.control.commands import protocol
-from transship.control.introspect import SchemaInfo, schema_of
-from transship.control.jsontext import serialise
-from transship.control.qapi import type_of
+from transship.control.qapi.declaring import type_of
+from transship.control.qapi.introspect import SchemaInfo, schema_of
 from transship.control.registry import CommandTable
+from transship.control.server.jsontext import serialise
 
 from .control_helpers import Workshop
 

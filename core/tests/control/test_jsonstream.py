@@ -7,8 +7,8 @@ import json
 import pytest
 from hypothesis import given, strategies as st
 
-from transship.control import limits
-from transship.control.jsonstream import Found, JsonReader, Malformed, Message
+from transship.control.server import limits
+from transship.control.server.jsonstream import Found, JsonReader, Malformed, Message
 
 
 def read_all(data: bytes, step: int | None = None) -> list[Found]:

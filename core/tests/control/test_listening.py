@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from transship.control.client_address import QmpAddress
-from transship.control.server import serve
+from transship.control.address import QmpAddress
+from transship.control.server.serving import serve
 from transship.errors import BlockedError, ConnectError
 
 from .control_helpers import NO_HOST, Client, Workshop, connected, negotiated, serving

@@ -16,12 +16,12 @@ import pytest
 import trio
 from hypothesis import given, strategies as st
 
-from transship.control import limits
 from transship.control.commands import protocol
-from transship.control.dispatcher import Dispatcher
-from transship.control.jsonstream import JsonReader
 from transship.control.registry import CommandTable, Context
-from transship.control.session import Session
+from transship.control.server import limits
+from transship.control.server.dispatcher import Dispatcher
+from transship.control.server.jsonstream import JsonReader
+from transship.control.server.session import Session
 
 from .control_helpers import NO_HOST, Client, Workshop, connected, negotiated, serving
 

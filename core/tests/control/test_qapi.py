@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from transship.control.errors import CommandError
-from transship.control.qapi import AnyJson, Object, OneOf, StrOrNull, UInt8, type_of
+from transship.control.qapi.declaring import AnyJson, Object, OneOf, StrOrNull, UInt8, type_of
 from transship.control.registry import CommandTable
 
 from .control_helpers import (

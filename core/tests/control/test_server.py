@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from transship.control import limits
+from transship.control.server import limits
 
 from .control_helpers import Client, Tick, Workshop, connected, negotiated, serving
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from transship.control.registry import Context
-    from transship.control.server import Server
+    from transship.control.server.serving import Server
 
 
 def command(name: str, **arguments: object) -> bytes:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Final
 from transship.control.commands import protocol
 from transship.control.commands.capabilities import LACKING, MigrationCapability
 from transship.control.commands.parameters import PARAMETERS, MigrationParameters, default_of
-from transship.control.composites import Member, ObjectType, Union
-from transship.control.registry import CommandTable
-from transship.control.schema import (
+from transship.control.qapi.composites import Member, ObjectType, Union
+from transship.control.qapi.scalars import (
     Alternate,
     Anything,
     Array,
@@ -21,6 +20,7 @@ from transship.control.schema import (
     Scalar,
     Type,
 )
+from transship.control.registry import CommandTable
 from transship.control.service import all_commands
 
 from .docstrings import first_sentence, plain, table

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from transship import units
-from transship.control.client_address import QmpAddress
+from transship.control.address import QmpAddress
 
 QMP_VARIABLE: Final = "TRANSSHIP_QMP"
 """Environment variable: the address for ``--qmp`` where the option is not given."""

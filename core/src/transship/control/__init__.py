@@ -1,6 +1,6 @@
 """Control: the QEMU Machine Protocol (QMP), spoken to whoever steers the migrations of a process.
 
-Layers: ``jsonstream`` finds messages in bytes; ``schema`` and ``qapi`` say what a command takes and
-gives; ``registry`` keeps the commands; ``dispatcher`` answers one message; ``connection`` and
-``server`` carry bytes, and are all that knows trio. Nothing here is imported until it is asked for.
+``server`` carries bytes and knows no command. ``qapi`` says what a command may take and give, and
+``registry`` keeps the commands. ``commands`` are QEMU's, and ``human`` its monitor's words, upon a
+:class:`~transship.hosting.host.Host`. ``service`` puts them together, ``client`` is the other end.
 """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from transship.abc.settings import Capability
 from transship.control.commands.addresses import SocketAddress, socket_address
-from transship.control.qapi import Object, UInt64
+from transship.control.qapi.declaring import Object, UInt64
 from transship.engine.blockers import blockers_of
 from transship.engine.status import MigrationStatus as EngineStatus
 from transship.errors import CancelledError

@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_type_hints, overloa
 
 import msgspec
 
-from transship.control.composites import ObjectType
-from transship.control.qapi import Object, type_of
+from transship.control.qapi.composites import ObjectType
+from transship.control.qapi.declaring import Object, type_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
-    from transship.control.schema import Feature, Type
-    from transship.control.session import Session
+    from transship.control.qapi.scalars import Feature, Type
+    from transship.control.server.session import Session
     from transship.hosting.host import Host
 
 F = TypeVar("F", bound="Callable[..., Awaitable[object]]")

@@ -11,7 +11,7 @@ from transship.abc.settings import Capability
 from transship.control.commands import capabilities, guest, human, legacy, migration, parameters
 from transship.control.info import MigrationStatus
 from transship.control.registry import CommandTable
-from transship.control.server import Server, serve
+from transship.control.server.serving import Server, serve
 from transship.engine.notifiers import (
     GuestPaused,
     GuestResumed,

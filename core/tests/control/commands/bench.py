@@ -21,11 +21,11 @@ from transship.abc.section import Pending, Section, Segments
 from transship.abc.settings import Parameters, Settings
 from transship.abc.transport import Address, Listener
 from transship.control.commands import protocol
-from transship.control.dispatcher import Dispatcher
-from transship.control.jsonstream import Message
 from transship.control.registry import CommandTable, Context
+from transship.control.server.dispatcher import Dispatcher
+from transship.control.server.jsonstream import Message
+from transship.control.server.session import Session
 from transship.control.service import all_commands
-from transship.control.session import Session
 from transship.engine.notifiers import Notice, StatusReached
 from transship.engine.status import MigrationStatus
 from transship.errors import BlockedError, ConnectError

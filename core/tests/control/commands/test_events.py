@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from transship.control.client_events import QmpEvents
+    from transship.control.client import QmpEvents
 
 MOVED = ["active", "STOP", "device", "completed"]
 

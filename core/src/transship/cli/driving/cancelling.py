@@ -11,13 +11,13 @@ from transship.cli.driving.ends import GUEST_GONE, conclude, guest_facts, is_giv
 from transship.cli.driving.following import settle
 from transship.cli.driving.peer import MigrationInfo, RunState, reach
 from transship.cli.exits import ExitCode
-from transship.control.client_errors import QmpCommandError, QmpError
+from transship.control.client import QmpCommandError, QmpError
 from transship.errors import RemoteError
 from transship.units import format_time
 
 if TYPE_CHECKING:
     from transship.cli.console import Console
-    from transship.control.client_address import QmpAddress
+    from transship.control.address import QmpAddress
 
 _POLL_S: Final = 0.02
 _PATIENCE_S: Final = 30.0

@@ -13,7 +13,7 @@ from transship.cli.driving.interrupts import LEFT
 from transship.cli.driving.order import cap_text, prepare
 from transship.cli.driving.peer import reach
 from transship.cli.progress.views import open_view
-from transship.control.client_errors import (
+from transship.control.client import (
     QmpClosedError,
     QmpCommandError,
     QmpError,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from transship.cli.driving.following import settle
 from transship.cli.exits import ExitCode, exit_code
-from transship.control.client_errors import QmpError
+from transship.control.client import QmpError
 from transship.errors import CancelledError, MigrationError, RemoteError, UnknownOutcomeError
 from transship.units import format_size, format_time
 

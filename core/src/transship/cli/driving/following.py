@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transship.cli.driving.peer import Peer, RunState
     from transship.cli.progress.forecast import Forecast
     from transship.cli.progress.views import View
-    from transship.control.client_events import QmpEvents
+    from transship.control.client import QmpEvents
 
 _SETTLING_S: Final = 5.0
 """How long a guest may take to run again after the migration has ended."""

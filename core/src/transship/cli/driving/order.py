@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from transship.cli.driving.peer import Limits, Peer
     from transship.cli.driving.settings import Value
-    from transship.control.client_address import QmpAddress
+    from transship.control.address import QmpAddress
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from transship.control.client import open_qmp
-from transship.control.client_errors import (
+from transship.control.client import (
     QmpClosedError,
     QmpCommandError,
     QmpConnectError,
     QmpError,
     QmpTimeoutError,
+    open_qmp,
 )
 from transship.errors import (
     BlockedError,
@@ -30,8 +30,8 @@ from transship.errors import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from transship.control.address import QmpAddress
     from transship.control.client import QmpClient
-    from transship.control.client_address import QmpAddress
 
 T = TypeVar("T")
 

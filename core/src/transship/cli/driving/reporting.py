@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from transship.cli.console import Console
     from transship.cli.driving.peer import Limits, MigrationInfo
-    from transship.control.client_address import QmpAddress
+    from transship.control.address import QmpAddress
 
 
 async def report_on(address: QmpAddress, console: Console) -> int:

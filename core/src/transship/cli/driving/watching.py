@@ -11,12 +11,12 @@ from transship.cli.driving.ends import End, conclude, end_of, lost
 from transship.cli.driving.following import Follower
 from transship.cli.driving.peer import NEVER, reach
 from transship.cli.progress.views import open_view
-from transship.control.client_errors import QmpError
+from transship.control.client import QmpError
 from transship.errors import BlockedError, MigrationError, RemoteError
 
 if TYPE_CHECKING:
     from transship.cli.console import Console
-    from transship.control.client_address import QmpAddress
+    from transship.control.address import QmpAddress
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 

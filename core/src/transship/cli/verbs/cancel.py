@@ -13,7 +13,7 @@ from transship.cli.driving.interrupts import run_until_interrupted
 from transship.cli.failing import reports_errors
 
 if TYPE_CHECKING:
-    from transship.control.client_address import QmpAddress
+    from transship.control.address import QmpAddress
 
 
 @click.command()

@@ -24,7 +24,7 @@ from transship.cli.failing import reports_errors
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from transship.control.client_address import QmpAddress
+    from transship.control.address import QmpAddress
 
 S = TypeVar("S")
 T = TypeVar("T")

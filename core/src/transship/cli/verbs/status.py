@@ -13,7 +13,7 @@ from transship.cli.driving.reporting import report_on
 from transship.cli.failing import reports_errors
 
 if TYPE_CHECKING:
-    from transship.control.client_address import QmpAddress
+    from transship.control.address import QmpAddress
 
 
 @click.command()

@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 
 from transship.control.errors import generic
-from transship.control.qapi import Object, OneOf, UInt16, UInt64
+from transship.control.qapi.declaring import Object, OneOf, UInt16, UInt64
 
 
 class ChannelType(enum.Enum):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from transship.abc.settings import Capability
 from transship.control.errors import generic
-from transship.control.qapi import Object
+from transship.control.qapi.declaring import Object
 from transship.control.registry import CommandTable
 
 if TYPE_CHECKING:

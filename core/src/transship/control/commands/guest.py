@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
-from transship.control.qapi import Object
+from transship.control.qapi.declaring import Object
 from transship.control.registry import CommandTable
 from transship.hosting.runstate import RunState
 

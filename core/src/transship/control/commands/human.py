@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from transship.control.errors import generic
 from transship.control.human.words import speak
-from transship.control.qapi import Object
+from transship.control.qapi.declaring import Object
 from transship.control.registry import CommandTable
 
 if TYPE_CHECKING:

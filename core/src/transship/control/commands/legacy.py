@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from transship.control.errors import generic
-from transship.control.qapi import DEPRECATED, Object
+from transship.control.qapi.declaring import DEPRECATED, Object
 from transship.control.registry import CommandTable
 
 if TYPE_CHECKING:

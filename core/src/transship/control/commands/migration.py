@@ -11,7 +11,7 @@ from transship.control.commands.addresses import MigrationChannel, the_uri
 from transship.control.commands.parameters import PARAMETERS
 from transship.control.errors import generic
 from transship.control.info import MigrationInfo, MigrationStatus, migration_info
-from transship.control.qapi import Object, Size
+from transship.control.qapi.declaring import Object, Size
 from transship.control.registry import CommandTable
 from transship.engine.status import MigrationStatus as EngineStatus
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from transship.abc.settings import QEMU_10_0
 from transship.control.errors import generic
-from transship.control.qapi import Object, Size, UInt8, UInt64
+from transship.control.qapi.declaring import Object, Size, UInt8, UInt64
 from transship.control.registry import CommandTable
 
 if TYPE_CHECKING:

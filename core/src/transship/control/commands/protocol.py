@@ -6,10 +6,10 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from transship._version import __version__
-from transship.control.introspect import SchemaInfo, schema_of
-from transship.control.qapi import Object
+from transship.control.qapi.declaring import Object
+from transship.control.qapi.introspect import SchemaInfo, schema_of
 from transship.control.registry import CommandTable
-from transship.control.session import Capability
+from transship.control.server.session import Capability
 
 if TYPE_CHECKING:
     from transship.control.registry import Context

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Final, final
 
 import trio
 
-from transship.control.dispatcher import Dispatcher
-from transship.control.inbox import Inbox
-from transship.control.jsonstream import Malformed
-from transship.control.limits import (
+from transship.control.server.dispatcher import Dispatcher
+from transship.control.server.inbox import Inbox
+from transship.control.server.jsonstream import Malformed
+from transship.control.server.limits import (
     COMMANDS_IN_FLIGHT,
     FLUSH_S,
     LINGER_S,
     OUTPUT_BYTES,
     UNREAD_S,
 )
-from transship.control.outbox import Outbox
+from transship.control.server.outbox import Outbox
 
 if TYPE_CHECKING:
-    from transship.control.jsonstream import Found
     from transship.control.registry import Context
+    from transship.control.server.jsonstream import Found
 
 _LOG: Final = logging.getLogger(__name__)
 

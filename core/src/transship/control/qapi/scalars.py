@@ -3,7 +3,7 @@
 A type's ``check`` turns a JSON value into the Python value that a command gets, or raises a
 :class:`CommandError` that names the position: ``channels[0].addr.offset``. msgspec's own conversion
 is not enough for that: its bounds end at 63 bits, and its unions have a single discriminator. How a
-type is written as an annotation says :mod:`transship.control.qapi`.
+type is written as an annotation says :mod:`transship.control.qapi.declaring`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from transship.control.errors import generic
-from transship.control.refusals import KINDS, named, quoted, unknown_name, wrong_type
+from transship.control.qapi.refusals import KINDS, named, quoted, unknown_name, wrong_type
 
 _INT64_LOWEST: Final = -(1 << 63)
 

@@ -6,7 +6,7 @@ from collections import deque
 
 import trio
 
-from transship.control.limits import OUTPUT_BYTES, OUTPUT_LOW_BYTES
+from transship.control.server.limits import OUTPUT_BYTES, OUTPUT_LOW_BYTES
 
 
 class Outbox:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
 
-from transship.control.client_errors import QmpClosedError, QmpProtocolError
+from transship.control.client.errors import QmpClosedError, QmpProtocolError
 
 if TYPE_CHECKING:
-    from transship.control.client_address import QmpAddress
+    from transship.control.address import QmpAddress
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 Json: TypeAlias = "dict[str, JsonValue]"

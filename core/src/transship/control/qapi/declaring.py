@@ -31,8 +31,8 @@ from typing import Annotated, Any, Final, TypeAlias, TypeVar, get_args, get_orig
 
 import msgspec
 
-from transship.control.composites import Composite, Member, ObjectType, Union
-from transship.control.schema import (
+from transship.control.qapi.composites import Composite, Member, ObjectType, Union
+from transship.control.qapi.scalars import (
     Alternate,
     Anything,
     Array,

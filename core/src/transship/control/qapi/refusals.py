@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from transship.control.errors import CommandError, generic
-from transship.control.limits import QUOTED_CHARACTERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +21,10 @@ KINDS: Final[Mapping[type, str]] = {
 """What a JSON value is called, by the type that Python has for it."""
 
 
+_QUOTED_CHARACTERS: Final = 120
+"""Of a client's own words repeated in an error: enough to recognise them."""
+
+
 def joined(place: str, name: str) -> str:
     """The position of a member."""
     return f"{place}.{name}" if place else name
@@ -30,8 +33,8 @@ def joined(place: str, name: str) -> str:
 def quoted(value: object) -> str:
     """A value for a refusal, cut where it is long: a reply must not be as large as a request."""
     text = str(value)
-    if len(text) > QUOTED_CHARACTERS:
-        text = text[:QUOTED_CHARACTERS] + "…"
+    if len(text) > _QUOTED_CHARACTERS:
+        text = text[:_QUOTED_CHARACTERS] + "…"
     return f"'{text}'"
 
 

@@ -20,8 +20,8 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from transship.control import limits
-from transship.control.jsontext import parse
+from transship.control.server import limits
+from transship.control.server.jsontext import parse
 
 T = TypeVar("T")
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final, final
 import msgspec
 import trio
 
-from transship.control.client_address import QmpAddress
+from transship.control.address import QmpAddress
 from transship.control.commands import protocol
-from transship.control.connection import Connection
-from transship.control.jsontext import serialise
-from transship.control.limits import ACCEPT_PAUSE_S, CLIENTS
-from transship.control.listening import listen
 from transship.control.registry import CommandTable, Context
-from transship.control.session import Capability, Session
+from transship.control.server.connection import Connection
+from transship.control.server.jsontext import serialise
+from transship.control.server.limits import ACCEPT_PAUSE_S, CLIENTS
+from transship.control.server.listening import listen
+from transship.control.server.session import Capability, Session
 from transship.errors import BlockedError
 
 if TYPE_CHECKING:

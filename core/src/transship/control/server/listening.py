@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from transship.control.limits import BACKLOG
+from transship.control.server.limits import BACKLOG
 from transship.errors import ConnectError
 from transship.toolkit.socket_file import SocketFile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from transship.control.client_address import QmpAddress
+    from transship.control.address import QmpAddress
 
 _ADDRESS_IS_ABSENT: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 """This machine lacks the address, or its whole family (a container without IPv6)."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from transship.control.client_address import QmpAddress
-from transship.control.client_errors import (
+from transship.control.address import QmpAddress
+from transship.control.client.errors import (
     QmpClosedError,
     QmpCommandError,
     QmpConnectError,
@@ -23,8 +23,8 @@ from transship.control.client_errors import (
     QmpProtocolError,
     QmpTimeoutError,
 )
-from transship.control.client_events import QmpEvent, QmpEvents
-from transship.control.client_messages import Json, JsonValue, MessageReader
+from transship.control.client.events import QmpEvent, QmpEvents
+from transship.control.client.messages import Json, JsonValue, MessageReader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -8,16 +8,16 @@ import os
 import socket
 from typing import TYPE_CHECKING, Final
 
-from transship.control.jsonstream import JsonReader
-from transship.control.limits import READ_BYTES, UNCLAIMED_DESCRIPTORS
+from transship.control.server.jsonstream import JsonReader
+from transship.control.server.limits import READ_BYTES, UNCLAIMED_DESCRIPTORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import trio
 
-    from transship.control.jsonstream import Found
-    from transship.control.session import Session
+    from transship.control.server.jsonstream import Found
+    from transship.control.server.session import Session
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from transship.control.client_messages import Json
+    from transship.control.client.messages import Json
 
 _EVENTS_KEPT: Final = 1024
 """For a subscriber that is busy just now. A whole migration emits some ten."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from transship.control.errors import generic
-from transship.control.limits import NAMED_DESCRIPTORS, UNCLAIMED_DESCRIPTORS
-from transship.control.refusals import quoted
+from transship.control.qapi.refusals import quoted
+from transship.control.server.limits import NAMED_DESCRIPTORS, UNCLAIMED_DESCRIPTORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 from msgspec import UNSET, UnsetType
 
-from transship.control.composites import ObjectType, Union
-from transship.control.qapi import AnyJson, Object, OneOf, member_features
-from transship.control.schema import (
+from transship.control.qapi.composites import ObjectType, Union
+from transship.control.qapi.declaring import AnyJson, Object, OneOf, member_features
+from transship.control.qapi.scalars import (
     Alternate,
     Anything,
     Array,
@@ -27,9 +27,9 @@ from transship.control.schema import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from transship.control.composites import Member
+    from transship.control.qapi.composites import Member
+    from transship.control.qapi.scalars import Feature, Type
     from transship.control.registry import Command, CommandTable, Event
-    from transship.control.schema import Feature, Type
 
 
 class JsonType(enum.Enum):

@@ -30,9 +30,6 @@ keeps the event loop for 0.1 s at worst, and for less than 1 ms with any real cl
 COMMANDS_IN_FLIGHT: Final = 8
 """Commands of one client that are read and not answered; QEMU's number, which clients rely on."""
 
-QUOTED_CHARACTERS: Final = 120
-"""Of a client's own words repeated in an error: enough to recognise them."""
-
 UNCLAIMED_DESCRIPTORS: Final = 16
 """File descriptors of one client that no ``getfd`` has named yet; clients send one at a time."""
 
@@ -64,5 +61,5 @@ why: closing at once would make TCP throw the reply away."""
 ACCEPT_PAUSE_S: Final = 0.1
 """After a connection could not be accepted: there may be file descriptors again by then."""
 
-BACKLOG: Final = 16
+BACKLOG: Final = 128
 """Connections that wait to be accepted, which takes no longer than the event loop's turn."""

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from transship.control.errors import CommandError, generic
-from transship.control.jsonstream import Malformed, Message
-from transship.control.jsontext import serialise
-from transship.control.refusals import quoted
+from transship.control.qapi.refusals import quoted
+from transship.control.server.jsonstream import Malformed, Message
+from transship.control.server.jsontext import serialise
 from transship.errors import MigrationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from transship.control.jsonstream import Found
     from transship.control.registry import Command, Context
+    from transship.control.server.jsonstream import Found
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from transship.control.descriptors import Descriptors
+from transship.control.server.descriptors import Descriptors
 
 
 class Capability(enum.Enum):

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from transship.control.errors import generic
-from transship.control.refusals import joined, named, unknown_name, wrong_type
-from transship.control.schema import Type
+from transship.control.qapi.refusals import joined, named, unknown_name, wrong_type
+from transship.control.qapi.scalars import Type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import msgspec
 
-    from transship.control.schema import Feature
+    from transship.control.qapi.scalars import Feature
 
 
 class Composite(Type):

@@ -1,0 +1,1 @@
+"""QAPI's types: declared as annotations, checked with positions, shown to clients that ask."""

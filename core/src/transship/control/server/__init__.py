@@ -1,0 +1,1 @@
+"""The QMP server: bytes to messages to replies, for many clients, all of them bounded."""
