@@ -60,7 +60,7 @@ async def test_status_of_a_source_is_one_report(run: Run) -> None:
     assert facts["statistics"]["throttle_percent"] == 20
     assert facts["capabilities"] == ["events"]
     assert facts["blocked_reasons"] == ["a clock"]
-    assert facts["peer"]["version"] == "10.0.2"
+    assert facts["peer"]["version"] == "QEMU 10.0.2"
     assert dialogue.commands() == []
 
 

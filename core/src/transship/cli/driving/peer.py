@@ -58,11 +58,19 @@ class Ram(msgspec.Struct, frozen=True, rename="kebab"):
     page_size: int = 4096
 
 
+class Received(msgspec.Struct, frozen=True, rename="kebab"):
+    """``received`` of ``query-migrate``, which our own destinations have."""
+
+    transferred: int = 0
+    total: int = 0
+
+
 class MigrationInfo(msgspec.Struct, frozen=True, rename="kebab"):
     """``query-migrate``; times in milliseconds."""
 
     status: str = NEVER
     ram: Ram | None = None
+    received: Received | None = None
     total_time: int | None = None
     setup_time: int | None = None
     downtime: int | None = None
@@ -116,6 +124,13 @@ class Peer:
     @property
     def address(self) -> QmpAddress:
         return self.client.address
+
+    @property
+    def version(self) -> str:
+        """What it is, for people; empty if it does not say."""
+        if self.client.package.startswith("transship "):
+            return self.client.package
+        return f"QEMU {self.client.version}" if self.client.version else ""
 
     async def run_state(self) -> RunState:
         """What the guest does."""

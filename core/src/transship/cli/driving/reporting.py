@@ -28,7 +28,7 @@ async def report_on(address: QmpAddress, console: Console) -> int:
         info = await peer.migration()
         limits = await peer.limits()
         capabilities = [name for name, is_on in (await peer.capabilities()).items() if is_on]
-        version = peer.client.version
+        version = peer.version
     addresses = [_uri(one) for one in info.socket_address]
     facts: dict[str, Any] = {
         "status": info.status,
@@ -42,7 +42,7 @@ async def report_on(address: QmpAddress, console: Console) -> int:
         "peer": {"address": str(address), "version": version or None},
     }
     rows = [
-        ("peer", f"{address}, version {version}" if version else str(address)),
+        ("peer", f"{address}, {version}" if version else str(address)),
         ("guest", guest.status),
         *_rows(info, limits),
         ("capabilities", ", ".join(capabilities) or "none"),
@@ -62,6 +62,9 @@ def _rows(info: MigrationInfo, limits: Limits) -> Iterator[tuple[str, str]]:
         yield "total time", format_time(info.total_time / 1000)
     if info.downtime is not None:
         yield "downtime", format_time(info.downtime / 1000)
+    if (received := info.received) is not None:
+        size = format_size(received.transferred)
+        yield "received", f"{size} for {format_size(received.total)} of memory"
     if (ram := info.ram) is not None:
         yield "moved", f"{format_size(ram.transferred)}, {ram.dirty_sync_count} rounds"
         yield "left", f"{format_size(ram.remaining)} of {format_size(ram.total)}"

@@ -49,6 +49,7 @@ class QmpClient:
     Attributes:
         address: Whom it talks to.
         version: What the peer calls its version, such as ``10.0.2``; empty if it says none.
+        package: Who built it, such as ``transship 0.1.0``, or a distribution; empty as well.
         answer_timeout_s: How long a command waits for its answer.
     """
 
@@ -57,6 +58,7 @@ class QmpClient:
     ) -> None:
         self.address = address
         self.version = ""
+        self.package = ""
         self.answer_timeout_s = answer_timeout_s
         self._stream = stream
         self._messages = MessageReader(stream, address)
@@ -134,8 +136,10 @@ class QmpClient:
         greeting = _object((await self._messages.next()).get("QMP"))
         if "version" not in greeting:
             raise QmpProtocolError(f"{self.address} does not greet as a QMP server does")
-        version = _object(_object(greeting["version"]).get("qemu"))
+        said = _object(greeting["version"])
+        version = _object(said.get("qemu"))
         parts = [version.get(part) for part in ("major", "minor", "micro")]
+        self.package = str(said.get("package", ""))
         self.version = ".".join(str(part) for part in parts if part is not None)
 
     async def read(self) -> None:
