@@ -11,7 +11,19 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from . import channels, cli, control, errors, fields, grammar, hooks, limits, statuses
+from . import (
+    channels,
+    cli,
+    control,
+    dialogue,
+    errors,
+    fields,
+    grammar,
+    hooks,
+    limits,
+    seed,
+    statuses,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +35,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "conformance": channels.conformance,
     "control capabilities": control.capabilities,
     "control commands": control.commands,
+    "control differences": dialogue.differences,
     "control events": control.events,
     "control objects": control.objects,
     "control parameters": control.parameters,
@@ -37,6 +50,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "hooks": hooks.text,
     "limits": limits.text,
     "run states": statuses.run_states,
+    "seed coverage": seed.text,
     "test kit": channels.checks,
     "toolkit": channels.tools,
     "transitions": statuses.text,

@@ -25,6 +25,8 @@ def _theirs(difference: dict[str, Any]) -> str:
     parts = [difference["qemu"]] if "qemu" in difference else []
     if not parts and "only_qemu" in difference:
         parts.append(f"has {_names(difference['only_qemu'])}")
+    if not parts and "only_ours" in difference:
+        parts.append("has not")
     return "; ".join(parts)
 
 

@@ -113,7 +113,7 @@ class Destination:
             case Header() | SectionFooter() | None:
                 return event is None
             case Configuration():
-                await self._configure(event)
+                self._configure(event)
             case SectionHeader():
                 return await self._section(event)
             case Command():
@@ -126,13 +126,11 @@ class Destination:
                 return True
         return False
 
-    async def _configure(self, configuration: Configuration) -> None:
+    def _configure(self, configuration: Configuration) -> None:
         try:
             self._guest.configure(configuration)
         except MigrationError as error:
             self._refusal = error
-        else:
-            await self._enter(MigrationStatus.ACTIVE)
 
     async def _refuse(self, event: Event | None, refusal: MigrationError) -> NoReturn:
         """Fail because of the configuration, now that the source may have opened a return path."""

@@ -16,6 +16,7 @@ from transship.engine.entering import entered
 from transship.engine.failures import add_trouble, as_migration_error, collapse
 from transship.engine.globalstate import GlobalState
 from transship.engine.notifiers import GuestResumed, Notifiers
+from transship.engine.status import MigrationStatus
 from transship.errors import (
     CancelledError,
     ChannelError,
@@ -86,6 +87,7 @@ class Incoming(Attempt):
             channel = await listener.accept()
             stack.push_async_callback(self._close, channel)
             self._begin_clock()
+            await self._enter(MigrationStatus.ACTIVE)
             await self._load_alone(channel, listener)
             self._has_moved = True
 

@@ -21,7 +21,8 @@ class Ticker:
 
     Attributes:
         failure: What ``tick`` raised, if it did.
-        withheld_percent: The share of its time in which it is kept from calling; below 100.
+        withheld_percent: The share of its time in which it is kept from calling; below 100. It
+            calls that much more rarely, and rests at least that share of its time.
     """
 
     def __init__(self, tick: Callable[[], None]) -> None:
@@ -61,9 +62,13 @@ class Ticker:
                 if early > 0:
                     self._stopping.wait(early / 1e9)
                     continue
+                began = time.monotonic_ns()
                 self._tick()
-                due += period_ns * 100 // (100 - self.withheld_percent)
+                ended, withheld = time.monotonic_ns(), self.withheld_percent
+                due += period_ns * 100 // (100 - withheld)
                 if early < -_MOST_BEHIND_NS:
-                    due = time.monotonic_ns()
+                    due = ended
+                if withheld:  # also from a thread whose calls take longer than a period
+                    due = max(due, ended + (ended - began) * withheld // (100 - withheld))
         except Exception as error:
             self.failure = error

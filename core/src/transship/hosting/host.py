@@ -90,6 +90,7 @@ class Host:
         self._is_handing_over = False
         self._has_been_told_to_quit = False
         self._was_told_late = False
+        self._stood_as = RunState.PAUSED
         self._announcing = trio.CancelScope()
 
     # The guest.
@@ -159,7 +160,7 @@ class Host:
 
     def _check_still_ours(self) -> None:
         outgoing = self.outgoing
-        if self.run_state is RunState.POSTMIGRATE and outgoing and outgoing.is_confirmed:
+        if outgoing is not None and outgoing.is_confirmed:
             raise BlockedError(
                 "the guest has moved away; it is the destination's",
                 expected="a guest that was not handed over",
@@ -302,8 +303,14 @@ class Host:
             case HandoverBegins():
                 self._is_handing_over = True
                 self._announcing.cancel()
-                async with self._operating:
-                    pass  # whoever has begun to pause or to resume the guest ends first
+                try:
+                    async with self._operating:
+                        pass  # whoever has begun to pause or to resume the guest ends first
+                finally:
+                    self._stood_as = RunState.PAUSED
+                    if self.run_state is not RunState.RUNNING:
+                        self._stood_as = self.run_state
+                        self._become(RunState.FINISH_MIGRATE)
             case GuestPaused():
                 self._become(RunState.FINISH_MIGRATE)
             case GuestResumed():
@@ -313,7 +320,7 @@ class Host:
                 if self.outgoing is not None and not self.outgoing.owns_guest:
                     self._become(RunState.POSTMIGRATE)
                 elif self.run_state is RunState.FINISH_MIGRATE:
-                    self._become(RunState.PAUSED)
+                    self._become(self._stood_as)
                 elif self.outgoing is not None and not self.outgoing.resumes_guest:
                     await self.stop()  # it was told to when it was about to be paused
 

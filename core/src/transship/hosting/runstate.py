@@ -19,17 +19,19 @@ class RunState(Enum):
     PAUSED = "paused"
     """It stands still, because somebody wanted it to."""
     FINISH_MIGRATE = "finish-migrate"
-    """A migration has stopped it for the hand-over."""
+    """It stands still for the hand-over."""
     POSTMIGRATE = "postmigrate"
     """It has been given up by this side."""
 
 
 TRANSITIONS: Final[dict[RunState, frozenset[RunState]]] = {
-    RunState.PRELAUNCH: frozenset({RunState.RUNNING, RunState.POSTMIGRATE}),
+    RunState.PRELAUNCH: frozenset({RunState.RUNNING, RunState.FINISH_MIGRATE}),
     RunState.INMIGRATE: frozenset({RunState.RUNNING, RunState.PAUSED}),
     RunState.RUNNING: frozenset({RunState.PAUSED, RunState.FINISH_MIGRATE}),
-    RunState.PAUSED: frozenset({RunState.RUNNING, RunState.POSTMIGRATE}),
-    RunState.FINISH_MIGRATE: frozenset({RunState.RUNNING, RunState.PAUSED, RunState.POSTMIGRATE}),
+    RunState.PAUSED: frozenset({RunState.RUNNING, RunState.FINISH_MIGRATE}),
+    RunState.FINISH_MIGRATE: frozenset(
+        {RunState.PRELAUNCH, RunState.RUNNING, RunState.PAUSED, RunState.POSTMIGRATE}
+    ),
     RunState.POSTMIGRATE: frozenset({RunState.RUNNING}),
 }
 

@@ -103,7 +103,7 @@ class AnnounceSelf(Object):
 @TABLE.command("announce-self")
 async def announce_self(context: Context, arguments: AnnounceSelf) -> None:
     """Let the guest tell the network again where it is."""
-    if arguments.interfaces or arguments.id is not None:
+    if arguments.interfaces is not None or arguments.id is not None:
         raise generic("a guest announces itself on all its network cards: leave out which")
     if arguments.rounds > (most := PARAMETERS["announce-rounds"].most):
         raise generic(f"parameter 'rounds' takes at most {most}")

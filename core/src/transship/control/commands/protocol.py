@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from transship._version import __version__
+from transship.control.errors import CommandError
 from transship.control.qapi.declaring import Object
 from transship.control.qapi.introspect import SchemaInfo, schema_of
 from transship.control.registry import CommandTable
@@ -46,7 +47,9 @@ VERSION: Final = Version(QemuVersion(10, 0, 2), f"transship {__version__}")
 
 @TABLE.command("qmp_capabilities")
 async def negotiate(context: Context, arguments: Negotiation) -> None:
-    """Begin: from here on there are commands and events."""
+    """Begin: from here on there are commands and events, and no such command any more."""
+    if context.session.is_negotiated:
+        raise CommandError("CommandNotFound", "the capabilities are negotiated already")
     context.session.capabilities = frozenset(arguments.enable or ())
     context.session.is_negotiated = True
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger(__name__)
 
 NEGOTIATE: Final = "qmp_capabilities"
-"""The one command of the first phase, in which there is no other; afterwards there is no such."""
+"""The one command of the first phase, in which there is no other."""
 
 
 class Dispatcher:
@@ -98,13 +98,9 @@ class Dispatcher:
 
     def _find(self, request: _Request) -> Command:
         """The command of that name, if this is the time for it."""
-        is_negotiation = request.name == NEGOTIATE
-        if is_negotiation == self._session.is_negotiated:
+        if not self._session.is_negotiated and request.name != NEGOTIATE:
             raise CommandError(
-                "CommandNotFound",
-                "the capabilities are negotiated already"
-                if is_negotiation
-                else f"there are no commands before {NEGOTIATE!r} has succeeded",
+                "CommandNotFound", f"there are no commands before {NEGOTIATE!r} has succeeded"
             )
         command = self._context.table.find(request.name)
         if command is None:
