@@ -2,52 +2,45 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import astuple
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 
 from transship.abc.channel import Channel, ReturnPath
-from transship.abc.section import Pending, Section, SectionSet, Segments
 from transship.abc.settings import Capability
 from transship.engine.answers import Answers
 from transship.engine.deadlines import within
-from transship.engine.failures import concerning
 from transship.engine.globalstate import GlobalState
+from transship.engine.live import LiveSections
 from transship.engine.measures import Measures
-from transship.engine.notifiers import GuestPaused, HandoverBegins, PassBegun
+from transship.engine.notifiers import GuestPaused, HandoverBegins
 from transship.engine.pacing import Pacer
 from transship.engine.packing import PackedDevices, pack_devices
-from transship.engine.policy import Decision, decide
+from transship.engine.precopy import Precopy
 from transship.engine.sender import StreamSender
 from transship.engine.status import MigrationStatus
-from transship.engine.throttle import Throttle
 from transship.errors import BlockedError, ChannelError, LocalError
 from transship.wire import encoder
-from transship.wire.constants import CommandType, RecordType
-from transship.wire.events import Configuration, SectionHeader
+from transship.wire.constants import CommandType
+from transship.wire.events import Configuration
 from transship.wire.limits import PACKAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from transship.abc.guest import Guest
+    from transship.abc.section import SectionSet
     from transship.abc.settings import Parameters, Settings
     from transship.engine.notifiers import Notice
     from transship.engine.stats import Statistics
-
-LOG: Final = logging.getLogger(__name__)
 
 _PING_HELLO = 1
 _PING_HANDOVER = 2
 _FIRST_PING_ALIVE = 3
 _FIRST_SECTION_ID = 1
 """Not 0: QEMU, as a destination, takes a PART with id 0 for one of a device not loaded yet."""
-
-_THROTTLED_SYNC_S = 5.0
-"""Longest time between two synchronisations while a guest may be throttled; as in QEMU 10.0."""
 
 
 class Source:
@@ -96,12 +89,11 @@ class Source:
         self._statistics = statistics
         self._enter = enter
         self._tell = tell
-        self._throttle = Throttle()
-        self._pacer = Pacer(cap_bytes_per_s(), trio.current_time())
-        self._measures = Measures(statistics, self._pacer, trio.current_time())
+        pacer = Pacer(cap_bytes_per_s(), trio.current_time())
+        self._measures = Measures(statistics, pacer, trio.current_time())
         self._sender = StreamSender(
             channel,
-            self._pacer,
+            pacer,
             self._parameters.stall_timeout_s,
             cap_bytes_per_s,
             self._update,
@@ -110,7 +102,10 @@ class Source:
             (section.idstr, section.instance_id): number
             for number, section in enumerate(sections, _FIRST_SECTION_ID)
         }
-        self._synced_at_s = trio.current_time()
+        self._live = LiveSections(sections, self._section_ids, self._sender, self._update)
+        self._precopy = Precopy(
+            guest, self._live, self._sender, pacer, self._measures, statistics, settings, tell
+        )
         self._mark_s: float | None = None
 
     @property
@@ -171,12 +166,12 @@ class Source:
         await self._send_setup()
         await self._enter(MigrationStatus.ACTIVE)
         try:
-            await self._precopy()
+            await self._precopy.run()
             if answers:
                 await answers.pong(_PING_HELLO, self._parameters.stall_timeout_s)
             await self._pause_guest()
         finally:
-            self._end_throttling()
+            self._precopy.end_throttling()
         if self._settings.has(Capability.PAUSE_BEFORE_SWITCHOVER):
             await self._wait_for_switchover(answers)
         await self._enter(MigrationStatus.DEVICE)
@@ -199,80 +194,9 @@ class Source:
 
     async def _send_setup(self) -> None:
         started_s = trio.current_time()
-        for section in self._live():
-            await self._send_section(RecordType.SECTION_START, section)
+        await self._live.begin()
         self._statistics.setup_s = trio.current_time() - started_s
-        await self._synced()
-
-    async def _precopy(self) -> None:
-        """Send rounds while the guest runs, until what is left fits the downtime limit."""
-        while True:
-            await self._sender.keep_pace()
-            self._update()
-            pending = await self._pending(exact=False)
-            decision = self._decide(pending, exact=False)
-            if decision is Decision.SYNC or self._must_sync():
-                pending = await self._pending(exact=True)
-                await self._synced()
-                self._judge()
-                decision = self._decide(pending, exact=True)
-            self._statistics.remaining_bytes = pending.total
-            if decision is Decision.SWITCH_OVER:
-                self._measures.expect(pending.total)
-                return
-            await self._iterate()
-
-    def _decide(self, pending: Pending, *, exact: bool) -> Decision:
-        return decide(pending.total, self._statistics.threshold_bytes, exact=exact)
-
-    def _must_sync(self) -> bool:
-        """Whether a guest that may be throttled has not been looked at for long."""
-        return (
-            self._settings.has(Capability.AUTO_CONVERGE)
-            and self._statistics.rounds > 1
-            and trio.current_time() - self._synced_at_s >= _THROTTLED_SYNC_S
-        )
-
-    async def _synced(self) -> None:
-        """The dirty log has been synchronised."""
-        self._synced_at_s = trio.current_time()
-        self._update()
-        await self._tell(PassBegun(self._statistics.rounds))
-
-    def _judge(self) -> None:
-        """See how fast the guest dirties its memory, and slow it down if that is asked for."""
-        period = self._measures.synced(trio.current_time())
-        if period is None or not self._settings.has(Capability.AUTO_CONVERGE):
-            return
-        if self._throttle.judge(period, self._statistics.threshold_bytes, self._parameters):
-            self._statistics.throttle_percent = self._throttle.percent
-            self._guest.throttle(self._throttle.percent)
-
-    def _end_throttling(self) -> None:
-        if not self._throttle.percent:
-            return
-        self._statistics.throttle_percent = 0
-        try:
-            self._guest.throttle(0)
-        except Exception:
-            LOG.exception("the guest could not be let run at full speed again")
-
-    async def _pending(self, *, exact: bool) -> Pending:
-        def ask() -> Pending:
-            pending = Pending()
-            for section in self._live():
-                with concerning(section):
-                    pending += self._sections.pending(section, exact=exact)
-            return pending
-
-        return await trio.to_thread.run_sync(ask) if exact else ask()
-
-    async def _iterate(self) -> None:
-        """Send a part of a round: the sections in order, each once those before it are through."""
-        for section in self._live():
-            budget = max(1, self._pacer.record_bytes())
-            if not await self._send_section(RecordType.SECTION_PART, section, budget):
-                return
+        await self._precopy.synced()
 
     async def _pause_guest(self) -> None:
         await self._tell(HandoverBegins())
@@ -299,10 +223,9 @@ class Source:
                 await self._ask(answers, number)
 
     async def _send_ends(self) -> None:
-        for section in self._live():
-            await self._send_section(RecordType.SECTION_END, section)
+        await self._live.complete()
         self._statistics.downtime.memory_s = self._lap_s()
-        await self._synced()
+        await self._precopy.synced()
 
     async def _pack_devices(self) -> PackedDevices:
         state = self._sections.find(GlobalState.idstr, 0)
@@ -379,37 +302,5 @@ class Source:
         if self.was_running:
             self._statistics.downtime_s = sum(astuple(self._statistics.downtime))
 
-    def _live(self) -> list[Section]:
-        return [section for section in self._sections if section.is_live]
-
-    async def _send_section(
-        self, kind: RecordType, section: Section, budget_bytes: int = 0
-    ) -> bool:
-        """Send one record of a live section; returns what its body returned."""
-        section_id = self._section_ids[section.idstr, section.instance_id]
-        header = SectionHeader(
-            kind, section_id, section.idstr, section.instance_id, section.version_id
-        )
-        try:
-            with concerning(section):
-                return await self._sender.send_record(
-                    encoder.section_header(header),
-                    self._body(kind, section, budget_bytes),
-                    encoder.section_footer(section_id),
-                    paced=kind is RecordType.SECTION_PART,
-                )
-        finally:
-            self._update()
-
-    def _body(self, kind: RecordType, section: Section, budget_bytes: int) -> Segments:
-        match kind:
-            case RecordType.SECTION_START:
-                return self._sections.begin(section)
-            case RecordType.SECTION_PART:
-                return self._sections.iterate(section, budget_bytes)
-            case _:
-                return self._sections.complete(section)
-
     def _update(self) -> None:
-        sections = {section.idstr: section.statistics() for section in self._live()}
-        self._measures.update(sections, self._parameters)
+        self._precopy.update()

@@ -1,0 +1,126 @@
+"""The control loop: rounds of memory while the guest runs, until what is left fits the downtime."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from transship.abc.settings import Capability
+from transship.engine.notifiers import PassBegun
+from transship.engine.policy import Decision, decide
+from transship.engine.throttle import Throttle
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from transship.abc.guest import Guest
+    from transship.abc.settings import Settings
+    from transship.engine.live import LiveSections
+    from transship.engine.measures import Measures
+    from transship.engine.notifiers import Notice
+    from transship.engine.pacing import Pacer
+    from transship.engine.sender import StreamSender
+    from transship.engine.stats import Statistics
+
+LOG: Final = logging.getLogger(__name__)
+
+_THROTTLED_SYNC_S: Final = 5.0
+"""Longest time between two synchronisations while a guest may be throttled; as in QEMU 10.0."""
+
+
+class Precopy:
+    """Decides what is sent while the guest runs, and when it is stopped.
+
+    Args:
+        guest: Slowed down, if that is asked for.
+        live: Its live sections.
+        sender: Keeps the pace.
+        pacer: Says what the next record may hold.
+        measures: Keeps ``statistics``.
+        statistics: What the decisions are made from.
+        settings: Read again whenever they matter.
+        tell: Told of each pass.
+    """
+
+    def __init__(
+        self,
+        guest: Guest,
+        live: LiveSections,
+        sender: StreamSender,
+        pacer: Pacer,
+        measures: Measures,
+        statistics: Statistics,
+        settings: Settings,
+        tell: Callable[[Notice], Awaitable[None]],
+    ) -> None:
+        self._guest = guest
+        self._live = live
+        self._sender = sender
+        self._pacer = pacer
+        self._measures = measures
+        self._statistics = statistics
+        self._settings = settings
+        self._tell = tell
+        self._throttle = Throttle()
+        self._synced_at_s = trio.current_time()
+
+    async def run(self) -> None:
+        """Send rounds until what is left, just synchronised, fits the downtime limit."""
+        while True:
+            await self._sender.keep_pace()
+            self.update()
+            pending = await self._live.pending(exact=False)
+            decision = self._decide(pending.total, exact=False)
+            if decision is Decision.SYNC or self._must_sync():
+                pending = await self._live.pending(exact=True)
+                await self.synced()
+                self._judge()
+                decision = self._decide(pending.total, exact=True)
+            self._statistics.remaining_bytes = pending.total
+            if decision is Decision.SWITCH_OVER:
+                self._measures.expect(pending.total)
+                return
+            await self._live.iterate(self._pacer.record_bytes)
+
+    async def synced(self) -> None:
+        """The dirty log has been synchronised."""
+        self._synced_at_s = trio.current_time()
+        self.update()
+        await self._tell(PassBegun(self._statistics.rounds))
+
+    def update(self) -> None:
+        """Take in what has been sent and counted so far."""
+        self._measures.update(self._live.counters(), self._settings.parameters)
+
+    def end_throttling(self) -> None:
+        """Let the guest run at full speed again; never fails."""
+        if not self._throttle.percent:
+            return
+        self._statistics.throttle_percent = 0
+        try:
+            self._guest.throttle(0)
+        except Exception:
+            LOG.exception("the guest could not be let run at full speed again")
+
+    def _decide(self, pending_bytes: int, *, exact: bool) -> Decision:
+        return decide(pending_bytes, self._statistics.threshold_bytes, exact=exact)
+
+    def _must_sync(self) -> bool:
+        """Whether a guest that may be throttled has not been looked at for long."""
+        return (
+            self._settings.has(Capability.AUTO_CONVERGE)
+            and self._statistics.rounds > 1
+            and trio.current_time() - self._synced_at_s >= _THROTTLED_SYNC_S
+        )
+
+    def _judge(self) -> None:
+        """See how fast the guest dirties its memory, and slow it down if that is asked for."""
+        period = self._measures.synced(trio.current_time())
+        if period is None or not self._settings.has(Capability.AUTO_CONVERGE):
+            return
+        threshold = self._statistics.threshold_bytes
+        if self._throttle.judge(period, threshold, self._settings.parameters):
+            self._statistics.throttle_percent = self._throttle.percent
+            self._guest.throttle(self._throttle.percent)
