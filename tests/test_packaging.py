@@ -80,6 +80,7 @@ class Installation:
         return {row["name"]: row for row in json.loads(result.stdout)["plugins"]}
 
 
+@pytest.mark.seed("S34", "S51", "S69", "S76")
 @pytest.mark.parametrize(
     ("arguments", "uri"),
     [

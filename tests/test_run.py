@@ -8,6 +8,7 @@ import sys
 import pytest
 
 
+@pytest.mark.seed("S51", "S76")
 @pytest.mark.parametrize("uri", ["tcp:nonsense:::", "nosuch:x", "no address"])
 @pytest.mark.parametrize("incoming", [True, False])
 def test_address_to_leave_for_is_checked_before_there_is_a_guest(

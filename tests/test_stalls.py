@@ -13,10 +13,10 @@ import trio
 from faults_support import Host, Hosts, record_ends, takes_at_most, until
 
 from transship.abc import Channel, Listener
+from transship.abc.settings import Parameters, Settings
 from transship.assembly import sections_for
 from transship.engine.incoming import Incoming
 from transship.engine.migration import Migration
-from transship.abc.settings import Parameters, Settings
 from transship.errors import HandoverError, MigrationError
 from transship.guests.synthetic import SyntheticGuest
 from transship.testing import ChannelWrapper, CloseAfter, memory_channel_pair
@@ -117,6 +117,7 @@ async def test_destination_that_hangs_is_given_up_in_time_and_the_guest_runs_on(
             await goes_on_in(hosts, source, exit_code=1)
 
 
+@pytest.mark.seed("S43")
 @pytest.mark.parametrize("peer", [never_reads, stops_in_the_middle, never_answers])
 async def test_source_that_waits_for_a_hanging_destination_is_cancelled_at_once(
     peer: Peer,
@@ -130,6 +131,7 @@ async def test_source_that_waits_for_a_hanging_destination_is_cancelled_at_once(
             await cancelled(hosts, source)
 
 
+@pytest.mark.seed("S43")
 async def test_source_whose_guest_is_paused_for_an_answer_is_cancelled_at_once() -> None:
     with Hosts() as hosts:
         async with false_destination(hosts, answers_once) as uri:
@@ -256,7 +258,7 @@ async def test_source_that_hangs_is_given_up_in_time_and_nothing_is_left(
             with takes_at_most(STALLED_S, "giving up"):
                 error = await receiving.failed(1)
             assert (error["kind"], error["side"]) == ("StalledError", "destination")
-            assert error["phase"] == ("setup" if sent_bytes is not None else "active")
+            assert error["phase"] == "active"
             assert "1 s" in error["cause"]
             assert error["offset"] is not None
 

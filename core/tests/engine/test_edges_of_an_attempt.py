@@ -100,6 +100,7 @@ async def test_trouble_with_the_transport_after_the_guest_has_moved_is_no_failur
     assert not here.is_running
 
 
+@pytest.mark.seed("S42")
 async def test_connection_made_just_too_late_is_a_connect_error(
     autojump_clock: MockClock,
 ) -> None:

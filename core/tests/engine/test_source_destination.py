@@ -69,6 +69,7 @@ if TYPE_CHECKING:
 # A good passage.
 
 
+@pytest.mark.seed("S7", "S36", "S38", "S56", "S58")
 async def test_guest_moves_and_runs_on_where_it_stopped() -> None:
     pair = Pair()
     await pair.run()
@@ -81,6 +82,7 @@ async def test_guest_moves_and_runs_on_where_it_stopped() -> None:
     assert pair.migration.statistics.downtime_s is not None
 
 
+@pytest.mark.seed("S38")
 async def test_guest_that_stood_still_arrives_standing_still() -> None:
     pair = Pair()
     pair.source.play()
@@ -121,6 +123,7 @@ def _cancel_destination_from_outside(pair: Pair) -> None:
     pair.destination_scope.cancel()
 
 
+@pytest.mark.seed("S4", "S5", "S43", "S63")
 @times
 @pytest.mark.parametrize("cancel", [_cancel_source, _cancel_source_from_outside])
 def test_source_cancelled_at_any_step_keeps_its_guest_or_completes(
@@ -180,6 +183,7 @@ _CUTS: Final[dict[str, Callable[[int], Pair]]] = {
 }
 
 
+@pytest.mark.seed("S59", "S63")
 @pytest.mark.parametrize("where", _CUTS)
 async def test_channel_closed_anywhere_leaves_the_guest_to_one_side(
     where: str, autojump_clock: MockClock
@@ -196,6 +200,7 @@ async def test_channel_closed_anywhere_leaves_the_guest_to_one_side(
 # Parts that fail.
 
 
+@pytest.mark.seed("S1", "S41", "S59")
 @pytest.mark.parametrize("hook", ["begin", "iterate", "pending", "complete"])
 async def test_live_section_that_fails_in_any_hook_is_named_and_the_guest_stays(hook: str) -> None:
     pair = Pair()
@@ -219,6 +224,7 @@ async def test_device_section_that_fails_is_named_and_the_guest_stays() -> None:
     assert (pair.source_error.section, pair.source_error.phase) == ("register", "device")
 
 
+@pytest.mark.seed("S70")
 @pytest.mark.parametrize("idstr", ["ram", "register"])
 async def test_section_that_fails_to_load_is_named_and_the_source_hears_of_it(idstr: str) -> None:
     pair = Pair()
@@ -234,6 +240,7 @@ async def test_section_that_fails_to_load_is_named_and_the_source_hears_of_it(id
     assert pair.destination.history == ["discard"]
 
 
+@pytest.mark.seed("S41")
 async def test_section_that_cannot_be_cancelled_does_not_keep_the_guest_from_going_on() -> None:
     pair = Pair(destination_fails_in=["prepare"])
     pair.ram.fails_in = "cancel"
@@ -243,6 +250,7 @@ async def test_section_that_cannot_be_cancelled_does_not_keep_the_guest_from_goi
     assert "section 'ram' could not be cancelled" in str(pair.source_error)
 
 
+@pytest.mark.seed("S57")
 async def test_guest_that_cannot_be_paused_stays() -> None:
     pair = Pair(source_fails_in=["pause"])
     await pair.run()
@@ -266,6 +274,7 @@ async def test_destination_that_cannot_make_it_last_leaves_the_guest_to_the_sour
     assert pair.destination.history == ["discard"]
 
 
+@pytest.mark.seed("S71")
 @pytest.mark.parametrize("method", ["commit", "resume"])
 async def test_guest_that_arrived_and_cannot_be_started_stays_paused_there(method: str) -> None:
     pair = Pair(destination_fails_in=[method])
@@ -452,6 +461,7 @@ def package(content: bytes) -> bytes:
     return encoder.package_header(len(content)) + content
 
 
+@pytest.mark.seed("S36")
 async def test_plain_stream_without_any_question_is_loaded_and_run() -> None:
     sent = Sent(*RAM, DEVICES, END)
     assert await sent.loaded() is None
@@ -579,6 +589,7 @@ async def test_last_word_that_never_comes_leaves_the_outcome_unknown(
     assert pair.source_took_s <= PARAMETERS.stall_timeout_s + 1.5
 
 
+@pytest.mark.seed("S59")
 async def test_destination_that_stops_reading_is_given_up(autojump_clock: MockClock) -> None:
     pair = Pair(
         far=lambda end: StallAfter(end, received_bytes=3 * PAGE), destination_parameters=PATIENT
@@ -603,6 +614,7 @@ async def test_source_that_stops_sending_is_given_up(
     assert pair.destination_took_s == pytest.approx(PARAMETERS.stall_timeout_s, abs=1.5)
 
 
+@pytest.mark.seed("S1", "S42")
 async def test_connection_that_never_comes_about_is_given_up(autojump_clock: MockClock) -> None:
     @asynccontextmanager
     async def never() -> AsyncIterator[Channel]:
@@ -625,6 +637,7 @@ async def test_channel_that_does_not_close_delays_nobody(autojump_clock: MockClo
     assert pair.source_took_s < 3
 
 
+@pytest.mark.seed("S55", "S61", "S65")
 @pytest.mark.parametrize("cap", [PAGE * 10, PAGE * 40, PAGE * 1000])
 async def test_pages_of_a_running_guest_keep_to_the_bandwidth_cap(
     cap: int, autojump_clock: MockClock
@@ -695,6 +708,7 @@ async def test_channel_that_fails_once_the_guest_runs_changes_nothing() -> None:
     assert sent.guest.is_running
 
 
+@pytest.mark.seed("S44")
 async def test_notifier_that_fails_is_named_and_changes_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

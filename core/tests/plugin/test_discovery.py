@@ -64,6 +64,7 @@ def test_only_the_plugin_of_the_scheme_is_imported(site: FakeDistributions) -> N
     assert sections not in sys.modules
 
 
+@pytest.mark.seed("S34", "S51", "S69", "S76")
 def test_unknown_scheme_names_the_distribution_to_install(
     site: FakeDistributions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,6 +75,7 @@ def test_unknown_scheme_names_the_distribution_to_install(
     assert caught.value.distribution == "transship-carrier"
 
 
+@pytest.mark.seed("S34", "S51", "S69", "S76")
 def test_scheme_nobody_knows_names_those_there_are(site: FakeDistributions) -> None:
     site.install("fake-carrier", TRANSPORTS, "carrier", GOOD_TRANSPORT)
     with pytest.raises(PluginError, match=r"no transport for 'drum:'.*'carrier:'"):

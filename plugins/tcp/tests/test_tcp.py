@@ -72,6 +72,7 @@ def black_hole() -> Iterator[tuple[str, int]]:
 # Listening
 
 
+@pytest.mark.seed("S34")
 async def test_port_zero_becomes_a_real_port_that_can_be_connected_to() -> None:
     async with listening("tcp:127.0.0.1:0") as listener:
         assert port_of(listener) > 0
@@ -161,6 +162,7 @@ async def test_host_with_several_addresses_is_listened_on_with_one_port() -> Non
 # Connecting
 
 
+@pytest.mark.seed("S42")
 async def test_nobody_listening_is_refused_with_every_address_and_reason() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -253,6 +255,7 @@ async def test_connection_to_itself_is_nobody_listening() -> None:
 # Sockets
 
 
+@pytest.mark.seed("S35")
 @pytest.mark.parametrize("keep_alive", [True, False])
 async def test_both_ends_are_set_up_for_migration(keep_alive: bool) -> None:
     suffix = "" if keep_alive else ",keep-alive=off"
@@ -321,6 +324,7 @@ async def test_peer_that_is_killed_ends_a_receive() -> None:
             await attempt.wait()
 
 
+@pytest.mark.seed("S59")
 async def test_peer_that_is_killed_breaks_a_blocked_send() -> None:
     async with channel_of_another_process() as (channel, peer):
         async with blocked_send(channel) as attempt:

@@ -209,6 +209,7 @@ async def test_longest_path_works(
 # Connecting
 
 
+@pytest.mark.seed("S42")
 async def test_nobody_there_is_refused_with_the_reason(path: Path) -> None:
     with pytest.raises(ConnectError, match=r"cannot connect to unix:.*No such file"):
         async with connected(path):
@@ -308,6 +309,7 @@ async def test_peer_that_is_killed_ends_a_receive(path: Path) -> None:
             await attempt.wait()
 
 
+@pytest.mark.seed("S59")
 async def test_peer_that_is_killed_breaks_a_blocked_send(path: Path) -> None:
     async with channel_of_another_process(path) as (channel, peer):
         async with blocked_send(channel) as attempt:

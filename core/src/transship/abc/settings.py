@@ -29,7 +29,7 @@ class Capability(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What an operator may tune, also while a migration runs.
+    """What an operator may tune, also while a migration runs; time-outs hold from its beginning.
 
     Args:
         max_bandwidth_bytes_per_s: Cap of the send rate while the guest runs; 0 is unlimited.
@@ -42,7 +42,7 @@ class Parameters:
         throttle_increment_percent: By how much that grows.
         throttle_max_percent: Up to what.
         throttle_tailslow: Whether it grows by less where less would do.
-        announce_initial_s: Between the arrival of a guest and its first announcement.
+        announce_initial_s: Between the first announcement, made on arrival, and the second.
         announce_step_s: By how much the time between two announcements grows.
         announce_max_s: Up to what.
         announce_rounds: How many announcements there are.
@@ -72,6 +72,16 @@ class Parameters:
     handover_timeout_s: float = 300.0
     guest_timeout_s: float = 10.0
     cleanup_timeout_s: float = 1.0
+
+    @property
+    def alive_interval_s(self) -> float:
+        """How often a side that has nothing to send says that it is there."""
+        return self.stall_timeout_s / 3
+
+    @property
+    def notice_timeout_s(self) -> float:
+        """How long those who are told of something may take, so that no peer loses patience."""
+        return self.stall_timeout_s / 6
 
 
 QEMU_10_0: Final = Parameters()

@@ -50,6 +50,7 @@ class Plan:
 
 
 DEFER: Final = "defer"
+_SIGNAL: Final = "host-signal"
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -177,8 +178,7 @@ class _Hosting:
             if number == signal.SIGUSR1:
                 await self._resume()
             elif attempt is None:
-                await self._stop()
-                return
+                await self._host.quit(_SIGNAL)
             elif attempt.is_cancelling and number == signal.SIGINT:
                 self._is_leaving = True
             else:
@@ -198,7 +198,8 @@ class _Hosting:
 
     async def _wait_for_quit(self) -> None:
         await self._host.is_quitting.wait()
-        self._error = None
+        if self._host.quit_reason != _SIGNAL:
+            self._error = None  # whoever quits knows
         while (attempt := self._host.active) is not None:
             attempt.cancel()
             await trio.sleep(_POLL_S)

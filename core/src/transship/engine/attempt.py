@@ -143,7 +143,7 @@ class Attempt(ABC):
     async def _tell(self, notice: Notice) -> None:
         await self.notifiers.tell(
             notice,
-            timeout_s=self.parameters.guest_timeout_s,
+            timeout_s=self.parameters.notice_timeout_s,
             may_refuse=notice == StatusReached(MigrationStatus.SETUP),
         )
 

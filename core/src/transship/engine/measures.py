@@ -10,6 +10,7 @@ from transship.engine.rates import Period, PeriodMeter
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from transship.abc.guest import Guest
     from transship.abc.settings import Parameters
     from transship.engine.pacing import Pacer
     from transship.engine.stats import Statistics
@@ -24,14 +25,16 @@ class Measures:
     Args:
         statistics: Kept up to date.
         pacer: Counts what is sent, and measures slices.
+        guest: Asked whether it runs: what is sent while it stands still counts by itself.
         now_s: Now.
     """
 
-    def __init__(self, statistics: Statistics, pacer: Pacer, now_s: float) -> None:
+    def __init__(self, statistics: Statistics, pacer: Pacer, guest: Guest, now_s: float) -> None:
         self._statistics = statistics
         self._pacer = pacer
+        self._guest = guest
         self._meter = PeriodMeter(now_s)
-        self._running_bytes: int | None = None
+        self._counted_bytes = 0
         self._slices = 0
         self._handled_pages = 0
         self._synced_bytes = 0
@@ -45,8 +48,10 @@ class Measures:
         statistics.rounds = max(
             (counters.get("dirty_sync_count", 0) for counters in sections.values()), default=0
         )
-        if self._running_bytes is not None:
-            statistics.downtime_bytes = self._memory_bytes() - self._running_bytes
+        memory_bytes = self._memory_bytes()
+        if not self._guest.is_running:
+            statistics.downtime_bytes += memory_bytes - self._counted_bytes
+        self._counted_bytes = memory_bytes
         self._bandwidth = (
             parameters.switchover_bandwidth_bytes_per_s
             or self._pacer.cautious_bandwidth_bytes_per_s
@@ -86,10 +91,6 @@ class Measures:
         if period is not None:
             statistics.period = period
         return period
-
-    def guest_paused(self, *, was_running: bool) -> None:
-        """From now on all memory counts as sent during the downtime; all of it, if none ran."""
-        self._running_bytes = self._memory_bytes() if was_running else 0
 
     def _memory_bytes(self) -> int:
         return sum(

@@ -108,7 +108,7 @@ class Notifiers:
 
         Args:
             notice: What has happened.
-            timeout_s: How long each async one may take.
+            timeout_s: How long the async ones may take together; then the rest are not waited for.
             may_refuse: Whether ``BlockedError`` is passed on.
 
         Raises:
@@ -116,20 +116,22 @@ class Notifiers:
 
         Cancellation: those whose turn has not come are not told.
         """
+        deadline = trio.current_time() + timeout_s
         for name, notifier in list(self._notifiers):
             try:
-                await _call(notifier, notice, timeout_s)
+                await _call(notifier, notice, deadline)
             except Exception as error:
                 refusal = collapse(error)
                 if may_refuse and isinstance(refusal, BlockedError):
                     raise refusal from refusal.__cause__
                 _LOG.exception("notifier %s failed at %s", name, notice)
         if self._then is not None:
-            await self._then.tell(notice, timeout_s=timeout_s, may_refuse=may_refuse)
+            left_s = max(0.0, deadline - trio.current_time())
+            await self._then.tell(notice, timeout_s=left_s, may_refuse=may_refuse)
 
 
-async def _call(notifier: Notifier, notice: Notice, timeout_s: float) -> None:
+async def _call(notifier: Notifier, notice: Notice, deadline: float) -> None:
     result = notifier(notice)
     if inspect.isawaitable(result):
-        with trio.fail_after(timeout_s):
+        with trio.fail_at(deadline):
             await result

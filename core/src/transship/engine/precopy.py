@@ -42,6 +42,8 @@ class Precopy:
         statistics: What the decisions are made from.
         settings: Read again whenever they matter.
         tell: Told of each pass.
+        stay_alive: Says something to the destination, when the pace is so slow that it might
+            believe us dead.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Precopy:
         statistics: Statistics,
         settings: Settings,
         tell: Callable[[Notice], Awaitable[None]],
+        stay_alive: Callable[[], Awaitable[None]],
     ) -> None:
         self._guest = guest
         self._live = live
@@ -63,13 +66,15 @@ class Precopy:
         self._statistics = statistics
         self._settings = settings
         self._tell = tell
+        self._stay_alive = stay_alive
         self._throttle = Throttle()
         self._synced_at_s = trio.current_time()
 
     async def run(self) -> None:
         """Send rounds until what is left, just synchronised, fits the downtime limit."""
         while True:
-            await self._sender.keep_pace()
+            while not await self._sender.keep_pace(self._settings.parameters.alive_interval_s):
+                await self._stay_alive()
             self.update()
             pending = await self._live.pending(exact=False)
             decision = self._decide(pending.total, exact=False)

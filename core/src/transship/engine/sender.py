@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 _BATCH_BYTES: Final = 2 * MIB
 """What a time-out is for: a slow link may need minutes for a package, and is not stalled."""
+
+_SMALL_BYTES: Final = 64
+"""A segment of up to so many ends a record at once: between records others may be sent."""
 
 
 class _End:
@@ -94,17 +98,25 @@ class StreamSender:
                     nursery.start_soon(self.send, header, step)
                     following = await _advance(body)
                 step, header = following, b""
-                if paced:
+                if paced and not isinstance(step, _End) and len(step) > _SMALL_BYTES:
                     await self.keep_pace()
         await self.send(header, footer)
         return step.value
 
-    async def keep_pace(self) -> None:
-        """Sleep as the bandwidth cap demands."""
+    async def keep_pace(self, at_most_s: float = math.inf) -> bool:
+        """Sleep as the bandwidth cap demands; returns whether more may be sent now.
+
+        Args:
+            at_most_s: Sleep no longer than that, and return False then.
+        """
+        until_s = trio.current_time() + at_most_s
         self._tick()
         while pause_s := self._pacer.pause_s(trio.current_time()):
+            if trio.current_time() + pause_s > until_s:
+                return False
             await trio.sleep(pause_s)
             self._tick()
+        return True
 
     def _tick(self) -> None:
         self._pacer.cap_bytes_per_s = self._cap_bytes_per_s()

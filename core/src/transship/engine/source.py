@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import astuple
-from itertools import count
 from typing import TYPE_CHECKING
 
 import trio
@@ -90,7 +89,7 @@ class Source:
         self._enter = enter
         self._tell = tell
         pacer = Pacer(cap_bytes_per_s(), trio.current_time())
-        self._measures = Measures(statistics, pacer, trio.current_time())
+        self._measures = Measures(statistics, pacer, guest, trio.current_time())
         self._sender = StreamSender(
             channel,
             pacer,
@@ -104,8 +103,18 @@ class Source:
         }
         self._live = LiveSections(sections, self._section_ids, self._sender, self._update)
         self._precopy = Precopy(
-            guest, self._live, self._sender, pacer, self._measures, statistics, settings, tell
+            guest,
+            self._live,
+            self._sender,
+            pacer,
+            self._measures,
+            statistics,
+            settings,
+            tell,
+            self._stay_alive,
         )
+        self._answers: Answers | None = None
+        self._pings_alive = 0
         self._mark_s: float | None = None
 
     @property
@@ -160,6 +169,7 @@ class Source:
             over.set()
 
     async def _send_stream(self, answers: Answers | None) -> None:
+        self._answers = answers
         await self._send_header(with_return_path=answers is not None)
         if answers:
             await self._ask(answers, _PING_HELLO)
@@ -173,7 +183,7 @@ class Source:
         finally:
             self._precopy.end_throttling()
         if self._settings.has(Capability.PAUSE_BEFORE_SWITCHOVER):
-            await self._wait_for_switchover(answers)
+            await self._wait_for_switchover()
         await self._enter(MigrationStatus.DEVICE)
         await self._send_ends()
         devices = await self._pack_devices()
@@ -207,20 +217,33 @@ class Source:
             await within(self._guest.pause, self._parameters.guest_timeout_s, "pause")
             self.has_paused = True
             await self._tell(GuestPaused())
-        self._measures.guest_paused(was_running=self.was_running)
+        self._update()
         self._statistics.downtime.pause_s = self._lap_s()
 
-    async def _wait_for_switchover(self, answers: Answers | None) -> None:
+    async def _wait_for_switchover(self) -> None:
         """Wait until somebody lets the migration go on; the destination hears that we live."""
         await self._enter(MigrationStatus.PRE_SWITCHOVER)
-        for number in count(_FIRST_PING_ALIVE):
-            with trio.move_on_after(self._parameters.stall_timeout_s / 3):
+        while not self.may_switch_over.is_set():
+            with trio.move_on_after(self._parameters.alive_interval_s) as waiting:
                 await self.may_switch_over.wait()
-                return
-            if answers:
-                if number > _FIRST_PING_ALIVE:
-                    await answers.pong(number - 1, self._parameters.stall_timeout_s)
-                await self._ask(answers, number)
+            if waiting.cancelled_caught:
+                await self._stay_alive()
+
+    async def _stay_alive(self) -> None:
+        """Say something, so that the destination does not believe us dead, and hear that it lives.
+
+        Raises:
+            StalledError: It has not answered the last time.
+        """
+        answers = self._answers
+        if answers is None:
+            await self._live.iterate(lambda: 1)
+            return
+        number = _FIRST_PING_ALIVE + self._pings_alive
+        if self._pings_alive:
+            await answers.pong(number - 1, self._parameters.stall_timeout_s)
+        await self._ask(answers, number)
+        self._pings_alive += 1
 
     async def _send_ends(self) -> None:
         await self._live.complete()

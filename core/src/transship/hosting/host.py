@@ -60,6 +60,7 @@ class Host:
         incoming: The last migration to here, over or not.
         exits_on_error: Whether the process is to end if the migration to here fails.
         is_quitting: Set when somebody has asked the process to end.
+        quit_reason: Why, in QEMU's words; None as long as nobody has.
     """
 
     def __init__(
@@ -82,13 +83,13 @@ class Host:
         self.incoming: Incoming | None = None
         self.exits_on_error = True
         self.is_quitting = trio.Event()
+        self.quit_reason: str | None = None
         self._nursery = nursery
         self._autostart = autostart
         self._limiter = limiter
         self._on_over = on_over
         self._operating = trio.Lock()
         self._is_handing_over = False
-        self._has_been_told_to_quit = False
         self._was_told_late = False
         self._stood_as = RunState.PAUSED
         self._announcing = trio.CancelScope()
@@ -344,11 +345,11 @@ class Host:
         """Ask the process to end, once what is under way has been brought to an end.
 
         Args:
-            reason: In QEMU's words, such as ``host-qmp-quit``.
+            reason: In QEMU's words: ``host-qmp-quit``, or ``host-signal``.
         """
-        if self._has_been_told_to_quit:
+        if self.quit_reason is not None:
             return
-        self._has_been_told_to_quit = True
+        self.quit_reason = reason
         try:
             await self._tell(ShuttingDown(reason))
         finally:
@@ -367,7 +368,7 @@ class Host:
             raise as_migration_error(error) from error
 
     async def _tell(self, notice: Notice) -> None:
-        await self.notifiers.tell(notice, timeout_s=self.settings.parameters.guest_timeout_s)
+        await self.notifiers.tell(notice, timeout_s=self.settings.parameters.notice_timeout_s)
 
 
 @asynccontextmanager
@@ -393,14 +394,20 @@ async def open_host(
     Cancellation: as leaving. What is under way is cancelled; up to the hand-over the guest stays
     here, and after it the migration completes.
     """
+    failure: Exception | None = None
     async with trio.open_nursery() as nursery:
-        yield Host(
-            guest,
-            nursery,
-            settings or Settings(),
-            awaits_migration=awaits_migration,
-            autostart=autostart,
-            limiter=limiter,
-            on_over=on_over,
-        )
+        try:
+            yield Host(
+                guest,
+                nursery,
+                settings or Settings(),
+                awaits_migration=awaits_migration,
+                autostart=autostart,
+                limiter=limiter,
+                on_over=on_over,
+            )
+        except Exception as error:
+            failure = error  # as it is: no exception group around it
         nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

@@ -51,6 +51,7 @@ class ShutdownCause(enum.Enum):
     """Why the process ends."""
 
     HOST_QMP_QUIT = "host-qmp-quit"
+    HOST_SIGNAL = "host-signal"
 
 
 class ShutdownData(Object):

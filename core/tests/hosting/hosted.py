@@ -1,0 +1,172 @@
+"""Two hosts in one process, and a guest that moves from one to the other."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+from engine_pair import PARAMETERS, Machine, PlainRAM, Register
+
+from transship.abc.settings import Parameters, Settings
+from transship.engine.notifiers import Notice, StatusReached
+from transship.hosting.host import Host, open_host
+from transship.hosting.runstate import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+
+    from transship.abc import Section
+    from transship.engine.attempt import Attempt
+    from transship.engine.status import MigrationStatus
+
+URI: Final = "memory:there"
+
+
+class HostedMachine(Machine):
+    """A machine that brings its sections along, and takes its time to pause and to resume.
+
+    Attributes:
+        takes_s: How long each takes.
+        announced_s: When it announced itself.
+    """
+
+    def __init__(self, *, is_source: bool) -> None:
+        super().__init__(is_running=is_source)
+        self._is_running = False
+        self.takes_s = {"pause": 0.0, "resume": 0.0}
+        self.announced_s: list[float] = []
+
+    def sections(self) -> Sequence[Section]:
+        return (PlainRAM(self), Register(self))
+
+    async def pause(self) -> None:
+        await trio.sleep(self.takes_s["pause"])
+        await super().pause()
+
+    async def resume(self) -> None:
+        await trio.sleep(self.takes_s["resume"])
+        await super().resume()
+
+    def announce(self) -> None:
+        self.announced_s.append(trio.current_time())
+
+
+@dataclass
+class Seen:
+    """What a host told, and its run state when it had told it."""
+
+    host: Host
+    notices: list[Notice] = field(default_factory=list)
+    run_states: list[RunState] = field(default_factory=list)
+
+    def __call__(self, notice: Notice) -> None:
+        self.notices.append(notice)
+        if self.run_states[-1] is not self.host.run_state:
+            self.run_states.append(self.host.run_state)
+
+    @property
+    def statuses(self) -> list[MigrationStatus]:
+        return [one.status for one in self.notices if isinstance(one, StatusReached)]
+
+
+def see(host: Host) -> Seen:
+    seen = Seen(host, run_states=[host.run_state])
+    host.notifiers.add(seen, "what the test sees")
+    return seen
+
+
+class Hosts:
+    """A host with a guest that runs, and one that waits for it at :data:`URI`.
+
+    Attributes:
+        over: The migrations that the hosts have said to be over, in that order.
+    """
+
+    def __init__(self, here: Host, there: Host, over: list[Attempt]) -> None:
+        self.here, self.there = here, there
+        self.seen_here, self.seen_there = see(here), see(there)
+        self.over = over
+
+    @property
+    def guest(self) -> HostedMachine:
+        """The one that moves, as it is here."""
+        assert isinstance(self.here.guest, HostedMachine)
+        return self.here.guest
+
+    @property
+    def arrival(self) -> HostedMachine:
+        """The one that it becomes."""
+        assert isinstance(self.there.guest, HostedMachine)
+        return self.there.guest
+
+    def check(self) -> None:
+        """What the hosts say is so, and at most one guest runs, or ever did."""
+        for host in (self.here, self.there):
+            assert (host.run_state is RunState.RUNNING) is host.guest.is_running
+        assert not (self.here.guest.is_running and self.there.guest.is_running)
+        assert not self.guest.has_run_twice
+        assert not self.arrival.has_run_twice
+
+
+def as_settings(parameters: Parameters, capabilities: Iterable[str]) -> Settings:
+    return Settings(frozenset(capabilities), parameters)
+
+
+@asynccontextmanager
+async def two_hosts(
+    *,
+    runs: bool = True,
+    listens: bool = True,
+    parameters: Parameters = PARAMETERS,
+    capabilities: Iterable[str] = (),
+    **of_there: Any,
+) -> AsyncIterator[Hosts]:
+    """Open two hosts; what they say is checked when the body is through.
+
+    Args:
+        runs: Whether the guest runs already.
+        listens: Whether the other host listens already.
+        parameters: Of both.
+        capabilities: Of the source.
+        of_there: More for the other host.
+    """
+    guest, arrival = HostedMachine(is_source=True), HostedMachine(is_source=False)
+    guest.other, arrival.other = arrival, guest
+    over: list[Attempt] = []
+
+    async def note(attempt: Attempt) -> None:
+        over.append(attempt)
+
+    async with (
+        open_host(guest, as_settings(parameters, capabilities), on_over=note) as here,
+        open_host(
+            arrival, as_settings(parameters, ()), awaits_migration=True, on_over=note, **of_there
+        ) as there,
+    ):
+        if runs:
+            await here.cont()
+        if listens:
+            await there.start_incoming(URI)
+        hosts = Hosts(here, there, over)
+        yield hosts
+        hosts.check()
+
+
+def state(host: Host) -> str:
+    """The run state in its word; a call, so that nobody takes it for what it was before."""
+    return host.run_state.value
+
+
+async def over(host: Host) -> None:
+    """Wait until nothing is under way on a host, and it had time to say so."""
+    while host.active is not None:  # noqa: ASYNC110 - what would be waited for is what is tested
+        await trio.sleep(0.01)
+    await trio.sleep(0.01)
+
+
+async def reached(host: Host, run_state: RunState) -> None:
+    """Wait until a host's guest is in a run state."""
+    while host.run_state is not run_state:  # noqa: ASYNC110 - as above
+        await trio.sleep(0.01)
