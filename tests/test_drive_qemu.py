@@ -97,7 +97,7 @@ async def test_guest_moves_from_qemu_to_qemu(qemu: QemuBinary, place: Path) -> N
         assert statistics["transferred_bytes"] == info["ram"]["transferred"]
         assert statistics["total_s"] == info["total-time"] / 1000
         assert statistics["downtime_s"] == info["downtime"] / 1000
-        assert statistics["rounds"] == info["ram"]["dirty-sync-count"]
+        assert statistics["dirty_syncs"] == info["ram"]["dirty-sync-count"]
         assert moved.facts["guest"] == {"run_state": "postmigrate", "is_running": False}
         await destination.wait_sweeps()
         assert_consecutive(source.serial_bytes() + destination.serial_bytes())
@@ -118,9 +118,9 @@ async def test_both_sides_can_be_asked_and_watched(qemu: QemuBinary, place: Path
         there = (await transship("status", "--qmp", place / "b.1")).expect(0).facts
         assert there["guest"]["run_state"] == "inmigrate"
         assert there["listening"] == [uri]
-        assert there["peer"]["version"] == ".".join(map(str, qemu.version))
+        assert there["peer"]["version"] == "QEMU " + ".".join(map(str, qemu.version))
         async with VerbProcess("migrate", uri, "--qmp", place / "a.1", *SLOW) as migrate:
-            await wait_until(migrate, r'"rounds": [2-9]')
+            await wait_until(migrate, r'"dirty_syncs": [2-9]')
             here = (await transship("status", "--qmp", place / "a.2")).expect(0).facts
             assert here["status"] == "active"
             assert here["limits"]["max_bandwidth_bytes_per_s"] == 2 << 20
@@ -170,7 +170,7 @@ async def test_cancelled_migration_to_qemu_leaves_the_guest_running(
     async with running(qemu, place) as source, waiting(qemu, place) as destination:
         uri = await listen(destination, place)
         async with VerbProcess("migrate", uri, "--qmp", place / "a.1", *SLOW) as migrate:
-            await wait_until(migrate, r'"rounds": [2-9]')
+            await wait_until(migrate, r'"dirty_syncs": [2-9]')
             expect_at_once(await transship("cancel", "--qmp", place / "a.2"))
             ended = (await migrate.outcome()).expect(5)
         assert ended.facts["guest"]["is_running"]
@@ -183,7 +183,7 @@ async def test_cancelled_migration_into_a_checkpoint_leaves_the_guest_running(
     folder = place / "vm"
     async with running(qemu, place) as source, receiving(place, folder) as (receive, uri):
         async with VerbProcess("migrate", uri, "--qmp", place / "a.1", *SLOW) as migrate:
-            await wait_until(migrate, r'"rounds": [2-9]')
+            await wait_until(migrate, r'"dirty_syncs": [2-9]')
             expect_at_once(await transship("cancel", "--qmp", place / "a.2"))
             (await migrate.outcome()).expect(5)
         assert (await receive.outcome()).exit_code != 0
@@ -274,7 +274,7 @@ async def test_destination_that_dies_is_a_failure_with_its_reason(
 ) -> None:
     async with running(qemu, place) as source, receiving(place, place / "vm") as (receive, uri):
         async with VerbProcess("migrate", uri, "--qmp", place / "a.1", *SLOW) as migrate:
-            await wait_until(migrate, r'"rounds": [2-9]')
+            await wait_until(migrate, r'"dirty_syncs": [2-9]')
             receive.kill()
             ended = (await migrate.outcome()).expect(1)
         assert ended.facts["status"] == "failed"
@@ -287,7 +287,7 @@ async def test_source_that_dies_is_an_unknown_outcome(qemu: QemuBinary, place: P
     async with waiting(qemu, place) as destination, running(qemu, place) as source:
         uri = await listen(destination, place)
         async with VerbProcess("migrate", uri, "--qmp", place / "a.1", *SLOW) as migrate:
-            await wait_until(migrate, r'"rounds": [2-9]')
+            await wait_until(migrate, r'"dirty_syncs": [2-9]')
             os.kill(source.pid, signal.SIGKILL)
             ended = (await migrate.outcome()).expect(7)
         assert ended.facts["status"] == "unknown"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import trio
 from trio.testing import MockClock
 
-from transship.abc import Channel, Listener, Pending, ReturnPath, Section, Segments
+from transship.abc import Channel, Listener, LiveCounters, Pending, ReturnPath, Section, Segments
 from transship.abc.settings import Parameters, Settings
 from transship.engine.globalstate import GlobalState
 from transship.engine.incoming import Incoming
@@ -152,7 +152,7 @@ class _Broken(Section):
 
 
 class PlainRAM(_Broken):
-    """Carries RAM as page number plus one and page, ended by zero; each round the guest writes."""
+    """Carries RAM as page number plus one and page, ended by zero; the guest writes meanwhile."""
 
     idstr = "ram"
     is_live = True
@@ -168,10 +168,17 @@ class PlainRAM(_Broken):
             "remaining": self._bitmap.count() * PAGE,
             "transferred": self._sent_pages * (PAGE + 4),
             "normal": self._sent_pages,
-            "dirty_sync_count": self._syncs,
-            "dirtied_pages": self._dirtied_pages,
-            "page_size": PAGE,
         }
+
+    def live_counters(self) -> LiveCounters:
+        return LiveCounters(
+            sent_bytes=self._sent_pages * (PAGE + 4),
+            handled_pages=self._sent_pages,
+            dirtied_pages=self._dirtied_pages,
+            remaining_bytes=self._bitmap.count() * PAGE,
+            page_size=PAGE,
+            dirty_syncs=self._syncs,
+        )
 
     def _sync(self) -> None:
         self._syncs += 1

@@ -17,7 +17,7 @@ async def main(uri: str) -> dict[str, str | int | float | bool | None]:
         nursery.start_soon(incoming.run)
         await is_listening.wait()
         statistics = await transship.migrate(here, uri).run()
-    print(f"moved {statistics.transferred_bytes} bytes in {statistics.rounds} rounds")
+    print(f"moved {statistics.transferred_bytes} bytes in {statistics.dirty_syncs} passes")
     await trio.sleep(1)
     await there.pause()
     return there.report()

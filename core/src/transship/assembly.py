@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transship.abc.section import SectionSet
     from transship.abc.transport import Outgoing
     from transship.engine.blockers import Blockers
+    from transship.engine.custody import Custodian
     from transship.engine.limiter import BandwidthLimiter
     from transship.engine.notifiers import Notifiers
 
@@ -56,6 +57,7 @@ def migrate(
     capabilities: Iterable[str] = (),
     options: Options = _NO_OPTIONS,
     notifiers: Notifiers | None = None,
+    custodian: Custodian | None = None,
     blockers: Blockers | None = None,
     limiter: BandwidthLimiter | None = None,
 ) -> Migration:
@@ -68,6 +70,7 @@ def migrate(
         capabilities: Names of those that are on.
         options: For the transport.
         notifiers: Who is told of what happens.
+        custodian: Who has a say over the guest besides.
         blockers: What forbids it, besides what the guest says.
         limiter: What it shares its bandwidth with.
 
@@ -83,6 +86,7 @@ def migrate(
         outgoing,
         settings,
         notifiers=notifiers,
+        custodian=custodian,
         blockers=blockers,
         limiter=limiter,
     )
@@ -111,6 +115,7 @@ def receive(
     capabilities: Iterable[str] = (),
     options: Options = _NO_OPTIONS,
     notifiers: Notifiers | None = None,
+    custodian: Custodian | None = None,
     on_listening: Callable[[str], None] | None = None,
     autostart: bool = True,
 ) -> Incoming:
@@ -123,6 +128,7 @@ def receive(
         capabilities: Names of those that are on.
         options: For the transport.
         notifiers: Who is told of what happens.
+        custodian: Who has a say over the guest besides.
         on_listening: Called with the address that a source can use, once it can connect.
         autostart: Whether a guest that ran on the source is to run here.
 
@@ -139,6 +145,7 @@ def receive(
         incoming,
         settings,
         notifiers=notifiers,
+        custodian=custodian,
         on_listening=on_listening,
         autostart=autostart,
     )

@@ -11,7 +11,13 @@ import pytest
 
 from transship.cli.driving.following import look
 from transship.cli.driving.peer import MigrationInfo
-from transship.cli.progress.forecast import Bounds, Forecast, Outlook, forecast
+from transship.cli.progress.forecast import (
+    PARAMETER_NAMES,
+    Bounds,
+    Forecast,
+    Outlook,
+    forecast,
+)
 from transship.cli.progress.measure import Measurements, Meter
 
 MIB = 1 << 20
@@ -23,6 +29,7 @@ LATER = Measurements(
     transferred_bytes=5000 * MIB,
     remaining_bytes=400 * MIB,
     total_bytes=4096 * MIB,
+    page_size=4096,
     left_bytes=400 * MIB,
     send_rate_bytes_per_s=128.0 * MIB,
     dirty_rate_bytes_per_s=32.0 * MIB,
@@ -119,6 +126,23 @@ def test_cap_is_not_blamed_where_it_is_not_to_blame(cap: int | None, end: str) -
     assert text.endswith(end)
 
 
+@pytest.mark.parametrize(
+    ("cap", "end"),
+    [
+        (None, "no cap (downtime-limit)"),
+        (128 * MIB, "cap 128 MiB/s (max-bandwidth)"),
+        (1024 * MIB, "cap 1.00 GiB/s is not reached (downtime-limit)"),
+    ],
+)
+def test_onlooker_is_told_the_parameters_rather_than_options_of_another_verb(
+    cap: int | None, end: str
+) -> None:
+    now = replace(LATER, dirty_rate_bytes_per_s=200.0 * MIB)
+    text = forecast(now, replace(BOUNDS, cap_bytes_per_s=cap), PARAMETER_NAMES).text
+    assert text.startswith("will not converge at this rate: dirties 200 MiB/s, sends 128 MiB/s, ")
+    assert text.endswith(end)
+
+
 def test_guest_that_is_slowed_is_said_to_be() -> None:
     now = replace(LATER, dirty_rate_bytes_per_s=200.0 * MIB, throttle_percent=40)
     assert forecast(now, BOUNDS).text.endswith("(--bandwidth); the guest is slowed by 40 %")
@@ -133,6 +157,16 @@ def test_downtime_limit_of_nothing_is_reached_when_nothing_is_left() -> None:
     expected = forecast(LATER, replace(BOUNDS, downtime_limit_s=0.0))
     assert expected.outlook is Outlook.CONVERGING
     assert expected.switchover_in_s == pytest.approx(400 / 128 / (1 - 0.25), rel=1e-3)
+
+
+def test_nothing_is_left_as_soon_as_it_is_less_than_a_page_of_the_guest() -> None:
+    def rounds_left(page_size: int) -> int | None:
+        now = replace(LATER, page_size=page_size)
+        return forecast(now, replace(BOUNDS, downtime_limit_s=0.0)).rounds_left
+
+    # 400 MiB become a quarter with every round: 1.6 KiB after nine, 25 KiB after seven.
+    assert rounds_left(4096) == 9
+    assert rounds_left(64 << 10) == 7
 
 
 def test_rate_that_the_operator_states_decides_over_the_switchover_alone() -> None:

@@ -80,7 +80,7 @@ async def test_migration_that_completes_is_told_with_its_figures(run: Run) -> No
             "transferred_bytes": 9 * MIB,
             "remaining_bytes": 0,
             "total_bytes": 100 * MIB,
-            "rounds": 4,
+            "dirty_syncs": 4,
             "bandwidth_bytes_per_s": 125062500.0,
             "dirty_rate_bytes_per_s": 0,
             "throttle_percent": None,
@@ -94,7 +94,7 @@ async def test_migration_that_completes_is_told_with_its_figures(run: Run) -> No
 async def test_cap_in_force_is_always_said(run: Run) -> None:
     ended = await run(peer(COMPLETED, guest=GONE), "migrate", URI)
     assert ended.errors.startswith("cap 128 MiB/s (--bandwidth changes it)\n")
-    assert ended.output == "completed: 9.00 MiB in 1.50 s, downtime 35.0 ms, 4 rounds\n"
+    assert ended.output == "completed: 9.00 MiB in 1.50 s, downtime 35.0 ms, 4 passes\n"
 
 
 async def test_without_a_terminal_progress_is_json_on_standard_error(run: Run) -> None:

@@ -57,7 +57,7 @@ def test_bars_after_the_first_pass_show_what_fits_the_downtime() -> None:
     text = drawn(FIRST, LATER)
     assert re.search(r"first pass .*100%", text)
     assert re.search(r"fits the downtime .*10% +38\.4 MiB of 400 MiB", text)
-    assert "round 3 · 4.88 GiB moved · sends 128 MiB/s · dirties 32.0 MiB/s" in text
+    assert "pass 3 · 4.88 GiB moved · sends 128 MiB/s · dirties 32.0 MiB/s" in text
     assert "switches over in about 4 s" in text
 
 

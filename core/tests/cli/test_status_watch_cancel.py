@@ -16,6 +16,7 @@ from .test_migrate import (
     GONE,
     MIB,
     PARAMETERS,
+    RAM,
     RUNNING,
     SETUP,
     until_cancelled,
@@ -131,6 +132,13 @@ async def test_watch_on_a_destination_sees_the_guest_arrive(run: Run) -> None:
     assert ended.output == "completed: the guest has arrived\n"
 
 
+async def test_watch_of_what_does_not_converge_names_what_everybody_can_set(run: Run) -> None:
+    active = ACTIVE | {"ram": RAM | {"dirty-sync-count": 3, "dirty-pages-rate": 1 << 20}}
+    ended = await run(peer(active, active, COMPLETED), "watch", "--poll", "10ms")
+    assert "will not converge" in ended.progress[0]["forecast"]["text"]
+    assert "(max-bandwidth)" in ended.progress[0]["forecast"]["text"]
+
+
 async def test_watch_that_loses_its_peer_knows_nothing(run: Run) -> None:
     assert (await run(peer(ACTIVE, ACTIVE, Hangup()), "watch", "--poll", "10ms")).code == 7
 
@@ -180,6 +188,23 @@ async def test_cancel_of_a_migration_that_fails_instead_is_a_failure(run: Run) -
     ended = await run(peer(until_cancelled(ACTIVE, FAILED)), "cancel")
     assert ended.code == 1
     assert "Broken pipe\nthe guest runs on the source" in ended.output
+
+
+@pytest.mark.parametrize(
+    ("after", "guest", "code", "kind"),
+    [
+        (CANCELLED, RUNNING, 0, None),
+        (FAILED, RUNNING, 1, "MigrationError"),
+        (FAILED, GONE, 7, "UnknownOutcomeError"),
+        (COMPLETED, GONE, 3, "BlockedError"),
+    ],
+)
+async def test_cancel_for_programs_has_the_shape_of_every_result(
+    run: Run, after: object, guest: object, code: int, kind: str | None
+) -> None:
+    ended = await run(peer(until_cancelled(ACTIVE, after), guest=guest), "cancel", "--json")
+    assert ended.code == ended.facts["exit_code"] == code
+    assert (ended.facts["error"] or {"kind": None})["kind"] == kind
 
 
 async def test_cancel_of_a_migration_that_fails_too_late_is_an_unknown_outcome(run: Run) -> None:

@@ -13,16 +13,12 @@ import trio
 
 from transship.control.qapi.declaring import (
     DEPRECATED,
-    UNSTABLE,
     Object,
     OneOf,
     Size,
-    StrOrNull,
     UInt8,
     UInt16,
-    UInt32,
     UInt64,
-    features_of,
 )
 from transship.control.registry import CommandTable
 from transship.control.server.serving import serve
@@ -96,7 +92,6 @@ class Migrate(Object):
     detach: bool = False
 
 
-@features_of(ZLIB=DEPRECATED, X_ODD=UNSTABLE)
 class Compression(enum.Enum):
     NONE = "none"
     ZLIB = "zlib"
@@ -107,11 +102,9 @@ class Settings(Object):
     max_bandwidth: Size | None = None
     downtime_limit: UInt64 | None = None
     multifd_channels: UInt8 | None = None
-    x_checkpoint_delay: Annotated[UInt32 | None, UNSTABLE] = None
     count: int | None = None
     ratio: float | None = None
     direct_io: bool | None = None
-    tls_creds: StrOrNull | None = None
     compression: Compression | None = None
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from transship.control.server import limits
+from transship.control.descriptors import UNCLAIMED_DESCRIPTORS
 
 from .control_helpers import Client, Workshop, connected, negotiated, serving
 
@@ -128,7 +128,7 @@ async def test_nothing_stays_open_behind_a_client(path: Path) -> None:
     assert open_count() == before
 
 
-@pytest.mark.parametrize("count", [limits.UNCLAIMED_DESCRIPTORS + 1, 200])
+@pytest.mark.parametrize("count", [UNCLAIMED_DESCRIPTORS + 1, 200])
 async def test_more_at_once_than_there_is_room_for_are_all_closed(
     path: Path, count: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -145,10 +145,10 @@ async def test_descriptors_that_pile_up_are_closed(path: Path) -> None:
     async with negotiated(path) as client:
         before = open_count()
         with pipe() as (end, _):
-            for _ in range(5 * limits.UNCLAIMED_DESCRIPTORS):
+            for _ in range(5 * UNCLAIMED_DESCRIPTORS):
                 await client.send_descriptors(b" ", end)
             assert await client.execute("say", text="a") == {"return": "a"}
-        assert open_count() == before + limits.UNCLAIMED_DESCRIPTORS
+        assert open_count() == before + UNCLAIMED_DESCRIPTORS
 
 
 async def test_tcp_client_has_no_descriptors_to_name() -> None:

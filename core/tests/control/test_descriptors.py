@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from transship.control.descriptors import (
+    NAMED_DESCRIPTORS,
+    UNCLAIMED_DESCRIPTORS,
+    Descriptors,
+)
 from transship.control.errors import CommandError
-from transship.control.server.descriptors import Descriptors
-from transship.control.server.limits import NAMED_DESCRIPTORS, UNCLAIMED_DESCRIPTORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

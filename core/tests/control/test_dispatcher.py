@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from transship.control.commands import protocol
-from transship.control.registry import CommandTable, Context
+from transship.control.registry import CommandTable
+from transship.control.server import protocol
 from transship.control.server.dispatcher import Dispatcher
 from transship.control.server.jsonstream import Malformed, Message
-from transship.control.server.session import Capability, Session
+from transship.control.session import QmpCapability, Session
 
 from .control_helpers import NO_HOST, Workshop
 
@@ -26,11 +26,11 @@ def asking(*, negotiated: bool, oob: bool = False) -> Ask:
     """A function that gives a message to a dispatcher and returns the reply."""
     table = CommandTable.joined(protocol.TABLE, Workshop().table)
     session = Session("a test")
-    dispatcher = Dispatcher(Context(NO_HOST, session, table))
+    dispatcher = Dispatcher(NO_HOST, session, table)
 
     async def ask(value: object = None, **members: object) -> Any:
         message = {key.replace("_", "-"): one for key, one in members.items()} or value
-        reply = await dispatcher.answer(Message(message))
+        reply = await dispatcher.answer(Message(message), 1)
         assert reply.isascii()
         assert reply.endswith(b"\r\n")
         assert reply.count(b"\n") == 1
@@ -38,7 +38,7 @@ def asking(*, negotiated: bool, oob: bool = False) -> Ask:
 
     session.is_negotiated = negotiated
     if oob:
-        session.capabilities = frozenset(Capability)
+        session.capabilities = frozenset(QmpCapability)
     return ask
 
 
@@ -124,8 +124,8 @@ async def test_unknown_command_is_not_found(ask: Ask) -> None:
 
 async def test_malformed_message_is_answered_without_an_id() -> None:
     session = Session("a test")
-    dispatcher = Dispatcher(Context(NO_HOST, session, CommandTable()))
-    reply = json.loads(await dispatcher.answer(Malformed("it is no JSON")))
+    dispatcher = Dispatcher(NO_HOST, session, CommandTable())
+    reply = json.loads(await dispatcher.answer(Malformed("it is no JSON"), 1))
     assert reply == {"error": {"class": "GenericError", "desc": "it is no JSON"}}
 
 

@@ -16,12 +16,11 @@ import pytest
 import trio
 from hypothesis import given, strategies as st
 
-from transship.control.commands import protocol
-from transship.control.registry import CommandTable, Context
-from transship.control.server import limits
+from transship.control.registry import CommandTable
+from transship.control.server import limits, protocol
 from transship.control.server.dispatcher import Dispatcher
 from transship.control.server.jsonstream import JsonReader
-from transship.control.server.session import Session
+from transship.control.session import Session
 
 from .control_helpers import NO_HOST, Client, Workshop, connected, negotiated, serving
 
@@ -424,7 +423,7 @@ async def test_client_that_takes_an_hour_for_a_command_is_answered(
 def test_random_bytes_never_break_anything(pieces: list[bytes]) -> None:
     session = Session("a test", is_negotiated=True)
     table = CommandTable.joined(protocol.TABLE, Workshop().table)
-    dispatcher = Dispatcher(Context(NO_HOST, session, table))
+    dispatcher = Dispatcher(NO_HOST, session, table)
     reader = JsonReader()
 
     async def answer() -> None:
@@ -432,7 +431,7 @@ def test_random_bytes_never_break_anything(pieces: list[bytes]) -> None:
         for piece in [*pieces, SYNC]:
             reader.feed(piece)
             while (found := reader.next()) is not None:
-                last = json.loads(await dispatcher.answer(found))
+                last = json.loads(await dispatcher.answer(found, 1))
         assert last == {"return": "here", "id": "sync"}
 
     trio.run(answer)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from transship.control.commands import protocol
 from transship.control.errors import CommandError
 from transship.control.registry import CommandTable
+from transship.control.server import protocol
 
 from .control_helpers import Text, Tick
 

@@ -22,6 +22,7 @@ from engine_pair import (
 )
 
 from transship.abc.settings import Capability, Parameters
+from transship.engine.custody import Custodian
 from transship.engine.notifiers import (
     GuestPaused,
     GuestResumed,
@@ -178,13 +179,20 @@ async def test_passes_are_told_with_consecutive_numbers(autojump_clock: MockCloc
     numbers = [one.number for one in pair.source_notices if isinstance(one, PassBegun)]
     assert numbers == list(range(1, len(numbers) + 1))
     assert len(numbers) > 4
-    assert pair.migration.statistics.rounds == numbers[-1]
+    assert pair.migration.statistics.dirty_syncs == numbers[-1]
+
+
+class NotToStart(Custodian):
+    """Wants the guest to stand still."""
+
+    def may_resume(self) -> bool:
+        return False
 
 
 @pytest.mark.seed("S38")
 async def test_guest_that_is_not_to_start_arrives_and_stands_still() -> None:
     pair = Pair()
-    pair.incoming.autostart = False
+    pair.incoming.custodian = NotToStart()
     await pair.run_unchecked()
     pair.check_arrived_whole()
     assert pair.incoming.status is COMPLETED
@@ -196,7 +204,7 @@ async def test_word_about_starting_is_heard_until_the_guest_has_arrived() -> Non
     pair = Pair()
 
     def do_not_start() -> None:
-        pair.incoming.autostart = False
+        pair.incoming.custodian = NotToStart()
 
     pair.incoming.notifiers.add(at(StatusReached(DEVICE), do_not_start))
     await pair.run_unchecked()
@@ -650,7 +658,7 @@ async def test_guest_that_may_be_slowed_down_is_looked_at_every_five_seconds(
             nursery.start_soon(pair.source.work, 12.0, 250)
             async with under_way(pair):
                 await trio.sleep(70.0)
-                before = pair.migration.statistics.rounds
+                before = pair.migration.statistics.dirty_syncs
                 pair.migration.cancel()
             nursery.cancel_scope.cancel()
         assert pair.source.withheld == []

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 from engine_pair import PAGE, PAGES, Machine, Pair, Watched
 
-from transship.abc.settings import QEMU_10_0, SEED_2014, Parameters
+from transship.abc import LiveCounters, Section
+from transship.abc.settings import QEMU_10_0, SEED_2014, Parameters, Settings
 from transship.engine.measures import Measures
 from transship.engine.pacing import SLICE_S, Pacer
 from transship.engine.stats import Statistics
@@ -23,46 +25,62 @@ if TYPE_CHECKING:
     from transship.buffers import Buffer
 
 
+class Counting(Section):
+    """A section that has counted what the test says."""
+
+    def __init__(self, idstr: str, *, is_live: bool = True) -> None:
+        self.idstr = idstr
+        self.is_live = is_live
+        self.counters = LiveCounters(page_size=PAGE, dirty_syncs=1)
+        self.report: dict[str, int] = {}
+
+    def grow(self, **grown: int) -> None:
+        now = {name: getattr(self.counters, name) + value for name, value in grown.items()}
+        self.counters = dataclasses.replace(self.counters, **now)
+
+    def live_counters(self) -> LiveCounters:
+        return self.counters
+
+    def statistics(self) -> dict[str, int]:
+        return self.report
+
+
 class Measured:
     """Measures of a source that sends as the test says; a slice is over when it says so."""
 
     def __init__(self, parameters: Parameters = QEMU_10_0, *, is_running: bool = True) -> None:
-        self.parameters = parameters
+        self.settings = Settings(parameters=parameters)
         self.statistics = Statistics()
         self.pacer = Pacer(0, 0.0)
         self.guest = Machine(is_running=is_running)
-        self.measures = Measures(self.statistics, self.pacer, self.guest, 0.0)
+        self.ram = Counting("ram")
+        self.more = Counting("more")
+        self.device = Counting("device", is_live=False)
+        self.measures = Measures(
+            self.statistics,
+            self.pacer,
+            self.guest,
+            (self.ram, self.more, self.device),
+            self.settings,
+            0.0,
+        )
         self.now_s = 0.0
-        self.counters = {
-            "remaining": 0,
-            "transferred": 0,
-            "normal": 0,
-            "duplicate": 0,
-            "dirtied_pages": 0,
-            "dirty_sync_count": 1,
-            "page_size": PAGE,
-        }
-        self.update()
+        self.measures.update()
 
-    def update(self) -> None:
-        self.measures.update({"ram": self.counters}, self.parameters)
-
-    def slice(self, sent_bytes: int, **grown: int) -> None:
+    def slice(self, sent_bytes: int, /, **grown: int) -> None:
         """Send so much in a slice, and count."""
-        for name, value in grown.items():
-            self.counters[name] += value
+        self.ram.grow(**grown)
         self.pacer.sent(sent_bytes)
         self.now_s += SLICE_S
         self.pacer.tick(self.now_s)
-        self.update()
+        self.measures.update()
 
     def sync(self, *, remaining: int, dirtied_pages: int, after_s: float = 0.0) -> None:
         """Synchronise the dirty log."""
         self.now_s += after_s
-        self.counters["remaining"] = remaining
-        self.counters["dirtied_pages"] += dirtied_pages
-        self.counters["dirty_sync_count"] += 1
-        self.update()
+        left = remaining - self.ram.counters.remaining_bytes
+        self.ram.grow(remaining_bytes=left, dirtied_pages=dirtied_pages, dirty_syncs=1)
+        self.measures.update()
         self.measures.synced(self.now_s)
 
 
@@ -139,8 +157,8 @@ def test_threshold_relies_on_the_slowest_of_the_last_five_slices() -> None:
 def test_threshold_follows_a_change_of_the_downtime_limit_at_once() -> None:
     measured = Measured(Parameters(downtime_limit_s=0.3))
     measured.slice(10_000_000)
-    measured.parameters = Parameters(downtime_limit_s=2.0)
-    measured.update()
+    measured.settings.parameters = Parameters(downtime_limit_s=2.0)
+    measured.measures.update()
     assert measured.statistics.threshold_bytes == pytest.approx(200_000_000, abs=1)
 
 
@@ -154,13 +172,59 @@ def test_bandwidth_that_an_operator_expects_takes_the_place_of_the_measured_one(
 
 
 @pytest.mark.seed("S29")
-def test_pages_of_every_kind_count_as_handled() -> None:
+def test_pages_a_second_are_those_that_were_handled_in_the_slice() -> None:
     measured = Measured()
-    measured.counters["xbzrle_pages"] = 0
-    measured.slice(100_000, normal=20, duplicate=30, xbzrle_pages=50)
+    measured.slice(100_000, handled_pages=100)
     assert measured.statistics.pages_per_s == pytest.approx(1000)
-    measured.slice(100_000, normal=1)
+    measured.slice(100_000, handled_pages=1)
     assert measured.statistics.pages_per_s == pytest.approx(10)
+
+
+# What is counted by whom.
+
+
+async def test_live_sections_are_added_up_and_others_are_not_asked() -> None:
+    measured = Measured(Parameters(downtime_limit_s=0.3))
+    await measured.guest.pause()
+    measured.more.grow(sent_bytes=5, handled_pages=6, remaining_bytes=800_000, dirty_syncs=8)
+    measured.device.grow(sent_bytes=1000, handled_pages=1000, remaining_bytes=1, dirty_syncs=99)
+    measured.sync(remaining=200_000, dirtied_pages=3, after_s=1.5)
+    measured.slice(100_000, sent_bytes=7, handled_pages=4)
+    statistics = measured.statistics
+    assert statistics.dirty_syncs == 9
+    assert statistics.downtime_bytes == 12
+    assert statistics.pages_per_s == pytest.approx(10 / measured.pacer.slice_s)
+    assert statistics.period.dirtied_bytes == 3 * PAGE
+    bandwidth = measured.pacer.cautious_bandwidth_bytes_per_s
+    assert statistics.expected_downtime_s == pytest.approx(1_000_000 / bandwidth)
+
+
+def test_nothing_is_decided_by_a_report() -> None:
+    measured = Measured()
+    silent = Measured()
+    for one in (measured, silent):
+        one.sync(remaining=4 * PAGE, dirtied_pages=4, after_s=1.5)
+    measured.ram.report = {
+        "remaining": 1 << 30,
+        "transferred": 1 << 30,
+        "normal": 1 << 30,
+        "dirtied_pages": 1 << 30,
+        "dirty_sync_count": 99,
+        "page_size": 1 << 20,
+    }
+    for one in (measured, silent):
+        one.slice(100_000)
+        one.sync(remaining=4 * PAGE, dirtied_pages=4, after_s=1.5)
+    assert measured.statistics.sections["ram"] == measured.ram.report
+    assert measured.statistics.period.grown("ram", "normal") == 1 << 30
+    measured.statistics.sections = silent.statistics.sections
+    measured.statistics.period = dataclasses.replace(measured.statistics.period, reported={})
+    silent.statistics.period = dataclasses.replace(silent.statistics.period, reported={})
+    assert measured.statistics == silent.statistics
+
+
+def test_live_section_that_counts_nothing_is_in_no_rate() -> None:
+    assert Section().live_counters() == LiveCounters(0, 0, 0, 0, 0, 0)
 
 
 # What downtime to expect.
@@ -174,7 +238,7 @@ def test_downtime_to_expect_is_what_was_dirty_at_the_last_synchronisation_over_t
     measured.slice(1_000_000)
     assert measured.statistics.expected_downtime_s == pytest.approx(0.3)
     measured.sync(remaining=5_000_000, dirtied_pages=100, after_s=1.0)
-    measured.counters["remaining"] = 1_000  # sent meanwhile: it changes nothing
+    measured.ram.grow(remaining_bytes=-4_999_000)  # sent meanwhile: it changes nothing
     measured.slice(1_000_000)
     measured.slice(1_000_000)
     bandwidth = measured.pacer.cautious_bandwidth_bytes_per_s
@@ -211,17 +275,17 @@ def test_downtime_to_expect_uses_the_bandwidth_that_an_operator_expects() -> Non
 
 async def test_memory_that_leaves_once_the_guest_stands_still_is_of_the_downtime() -> None:
     measured = Measured()
-    measured.slice(0, transferred=700)
+    measured.slice(0, sent_bytes=700)
     assert measured.statistics.downtime_bytes == 0
     await measured.guest.pause()
-    measured.slice(0, transferred=30)
+    measured.slice(0, sent_bytes=30)
     assert measured.statistics.downtime_bytes == 30
 
 
 def test_all_memory_of_a_guest_that_did_not_run_is_of_the_downtime() -> None:
     measured = Measured(is_running=False)
-    measured.slice(0, transferred=700)
-    measured.slice(0, transferred=30)
+    measured.slice(0, sent_bytes=700)
+    measured.slice(0, sent_bytes=30)
     assert measured.statistics.downtime_bytes == 730
 
 
@@ -254,7 +318,7 @@ async def test_final_figures_are_those_of_the_whole_passage(autojump_clock: Mock
     assert statistics.total_s == pytest.approx(pair.source_took_s, abs=0.01)
     assert statistics.setup_s is not None
     assert 0 < statistics.setup_s < statistics.total_s
-    assert statistics.rounds >= 2
+    assert statistics.dirty_syncs >= 2
     parts = statistics.downtime
     assert statistics.downtime_s == pytest.approx(
         parts.pause_s + parts.memory_s + parts.devices_s + parts.confirm_s + parts.start_s
@@ -309,7 +373,7 @@ async def test_memory_is_of_the_passage_before_the_pause_and_of_the_downtime_aft
     async def pause_after_a_last_write() -> None:
         for page in range(3):
             pair.source.write("ram", page * PAGE, b"the last words")
-        sent_before.append(pair.ram.statistics()["transferred"])
+        sent_before.append(pair.ram.live_counters().sent_bytes)
         await pause()
 
     pair.source.pause = pause_after_a_last_write  # type: ignore[method-assign]

@@ -17,7 +17,6 @@ from transship.engine.notifiers import (
     GuestResumed,
     HandoverBegins,
     Notice,
-    ShuttingDown,
     StatusReached,
 )
 from transship.engine.status import MigrationStatus
@@ -36,6 +35,7 @@ from transship.errors import (
 )
 from transship.hosting.host import Host, open_host
 from transship.hosting.runstate import RunState
+from transship.hosting.shutdown import ShutdownCause, ShuttingDown
 from transship.testing import CloseAfter
 
 from .hosted import URI, HostedMachine, over, reached, see, state, two_hosts
@@ -991,12 +991,12 @@ async def test_order_that_comes_while_the_guest_is_being_started_is_obeyed(
 async def test_process_is_asked_to_end_once_and_everybody_hears_why() -> None:
     async with one_host() as host:
         seen = see(host)
-        assert not host.is_quitting.is_set()
-        await host.quit("host-qmp-quit")
-        await host.quit("host-signal")
-        assert host.is_quitting.is_set()
+        assert host.shutdown_cause is None
+        await host.quit(ShutdownCause.HOST_QMP_QUIT)
+        await host.quit(ShutdownCause.HOST_SIGNAL)
+        assert await host.wait_for_quit() is ShutdownCause.HOST_QMP_QUIT
         assert host.guest.is_running
-    assert seen.notices == [ShuttingDown("host-qmp-quit")]
+    assert seen.notices == [ShuttingDown(ShutdownCause.HOST_QMP_QUIT)]
 
 
 async def test_process_that_is_asked_to_end_twice_at_once_says_so_once(
@@ -1009,10 +1009,10 @@ async def test_process_that_is_asked_to_end_twice_at_once_says_so_once(
         seen = see(host)
         host.notifiers.add(slowly)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(host.quit, "host-qmp-quit")
-            nursery.start_soon(host.quit, "host-qmp-quit")
-        assert host.is_quitting.is_set()
-    assert seen.notices == [ShuttingDown("host-qmp-quit")]
+            nursery.start_soon(host.quit, ShutdownCause.HOST_QMP_QUIT)
+            nursery.start_soon(host.quit, ShutdownCause.HOST_QMP_QUIT)
+        assert host.shutdown_cause is ShutdownCause.HOST_QMP_QUIT
+    assert seen.notices == [ShuttingDown(ShutdownCause.HOST_QMP_QUIT)]
 
 
 async def test_host_that_is_left_takes_its_guest_back_and_stops_waiting(

@@ -289,9 +289,9 @@ class Oracle:
 
     def page(self, flags: int, offset: int) -> None:
         ram, counts = self.blocks[self.block], self.counts[self.block]
-        kind = {2: "zero", 8: "normal", 0x40: "xbzrle"}[flags]
+        kind = {2: "duplicate", 8: "normal", 0x40: "xbzrle"}[flags]
         counts[kind] = counts.get(kind, 0) + 1
-        if kind == "zero":
+        if kind == "duplicate":
             assert self.number(1) == 0
             ram[offset : offset + 4096] = bytes(4096)
         elif kind == "normal":

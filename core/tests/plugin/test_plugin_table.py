@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from transship.cli.plugins import collect, render
+from transship.cli.local.plugins import collect, render
 
 from .fake_distributions import GOOD_TRANSPORT, SECTIONS, TRANSPORTS, section_factory
 

@@ -5,22 +5,20 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Final
 
-from transship.control.commands import protocol
 from transship.control.commands.capabilities import LACKING, MigrationCapability
 from transship.control.commands.parameters import PARAMETERS, MigrationParameters, default_of
 from transship.control.qapi.composites import Member, ObjectType, Union
 from transship.control.qapi.scalars import (
-    Alternate,
     Anything,
     Array,
     Enumeration,
-    Feature,
     Integer,
     Number,
     Scalar,
     Type,
 )
 from transship.control.registry import CommandTable
+from transship.control.server import protocol
 from transship.control.service import all_commands
 
 from .docstrings import first_sentence, plain, table
@@ -104,10 +102,7 @@ def _members(type_: ObjectType) -> str:
 
 
 def _member(member: Member) -> str:
-    features = "".join(
-        f" ({feature.value})" for feature in member.features if feature is Feature.DEPRECATED
-    )
-    return f"`{member.name}{'' if member.is_required else '?'}`: {_name(member.type)}{features}"
+    return f"`{member.name}{'' if member.is_required else '?'}`: {_name(member.type)}"
 
 
 def _name(type_: Type) -> str:
@@ -124,8 +119,6 @@ def _name(type_: Type) -> str:
             return f"list of {_name(type_.element)}"
         case Enumeration():
             return type_.members.__name__
-        case Alternate():
-            return " or ".join(branch.name for branch in type_.branches)
         case Union():
             return type_.name
         case ObjectType():

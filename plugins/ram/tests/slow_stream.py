@@ -117,7 +117,7 @@ class SlowStream:
 
     def page(self, name: str, kind: int, offset: int) -> None:
         block = self.blocks[name]
-        counted = {0x02: "zero", 0x08: "normal", 0x40: "xbzrle"}[kind]
+        counted = {0x02: "duplicate", 0x08: "normal", 0x40: "xbzrle"}[kind]
         self.counts[name, counted] = self.counts.get((name, counted), 0) + 1
         if kind == 0x02:
             assert self.unpack(">B") == (0,)

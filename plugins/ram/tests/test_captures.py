@@ -67,6 +67,6 @@ def test_recorded_stream_loads_as_the_slow_reader_does(path: Path, step: int) ->
     counts = {
         (block.idstr, kind): getattr(block.counts, kind)
         for block in section.loaded_blocks
-        for kind in ("normal", "zero", "xbzrle", "compressed")
+        for kind in ("normal", "duplicate", "xbzrle", "compressed")
     }
     assert {key: count for key, count in counts.items() if count} == expected.counts

@@ -339,7 +339,7 @@ def test_window_full_of_zero_pages_is_taken_in_small_steps(page_size: int) -> No
         record(number * page_size, ZERO, b"\0") for number in range(1, pages)
     )
     assert largest_step(section, reader, body + EOS) * page_size <= 16 * MIB + page_size
-    assert section.statistics()["zero"] == pages
+    assert section.statistics()["duplicate"] == pages
 
 
 def test_records_taken_one_by_one_are_taken_in_small_steps() -> None:
@@ -347,7 +347,7 @@ def test_records_taken_one_by_one_are_taken_in_small_steps() -> None:
     reader = load(section, table({"a": 1000 * PAGE}))
     body = b"".join(record(number * PAGE, ZERO, b"\0", "a") for number in range(1000))
     assert largest_step(section, reader, body + EOS) <= 64
-    assert section.statistics()["zero"] == 1000
+    assert section.statistics()["duplicate"] == 1000
 
 
 def largest_step(section: RAMSection, reader: StreamReader, body: bytes) -> int:
@@ -359,8 +359,8 @@ def largest_step(section: RAMSection, reader: StreamReader, body: bytes) -> int:
     counts = [0]
     for want in section.load(header, reader):
         assert want == 0
-        counts.append(section.statistics()["zero"])
-    counts.append(section.statistics()["zero"])
+        counts.append(section.statistics()["duplicate"])
+    counts.append(section.statistics()["duplicate"])
     return max(after - before for before, after in pairwise(counts))
 
 
@@ -385,12 +385,12 @@ def test_statistics_count_pages_by_kind(step: int) -> None:
     assert section.statistics() == {
         "total": 10 * PAGE,
         "normal": 7,
-        "zero": 2,
+        "duplicate": 2,
         "xbzrle": 1,
         "compressed": 1,
         "page_size": PAGE,
     }
     assert [(block.idstr, block.counts) for block in section.loaded_blocks] == [
-        ("b", PageCounts(zero=1, xbzrle=1, compressed=1)),
-        ("a", PageCounts(normal=7, zero=1)),
+        ("b", PageCounts(duplicate=1, xbzrle=1, compressed=1)),
+        ("a", PageCounts(normal=7, duplicate=1)),
     ]

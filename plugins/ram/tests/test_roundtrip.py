@@ -82,7 +82,7 @@ def test_both_sides_count_the_same_pages() -> None:
     load(target, *saved_records(source, 6, 300_000, guest.play))
     sent, received = source.statistics(), target.statistics()
     assert received["normal"] == sent["normal"]
-    assert received["zero"] == sent["duplicate"]
+    assert received["duplicate"] == sent["duplicate"]
     assert received["total"] == sent["total"]
 
 

@@ -21,7 +21,7 @@ from ram_helpers import (
     word,
 )
 
-from transship.abc import Pending, Settings
+from transship.abc import LiveCounters, Pending, Settings
 from transship.errors import LocalError
 from transship.memory.bitmap import DirtyBitmap
 from transship.memory.ramblock import RAMBlock
@@ -381,6 +381,7 @@ def test_statistics_count_what_was_sent() -> None:
         "normal": 0,
         "normal_bytes": 0,
         "duplicate": 0,
+        "handled_pages": 0,
         "dirty_sync_count": 1,
         "dirtied_pages": 0,
         "page_size": PAGE,
@@ -397,10 +398,33 @@ def test_statistics_count_what_was_sent() -> None:
         "normal": 4,
         "normal_bytes": 4 * PAGE,
         "duplicate": 6,
+        "handled_pages": 10,
         "dirty_sync_count": 3,
         "dirtied_pages": 1,
         "page_size": PAGE,
     }
+
+
+def test_engine_counts_by_what_was_sent_synchronised_and_left() -> None:
+    guest = FakeGuest({"a": 8 * PAGE})
+    guest.write("a", 0, page(1) * 3)
+    section = ram_section(guest)
+    assert section.live_counters() == LiveCounters(page_size=PAGE)
+    collect(section.begin())
+    assert section.live_counters() == LiveCounters(
+        remaining_bytes=8 * PAGE, page_size=PAGE, dirty_syncs=1
+    )
+    body = collect(section.iterate(1)).body
+    guest.write("a", 0, b"x")
+    section.pending(exact=True)
+    assert section.live_counters() == LiveCounters(
+        sent_bytes=len(body),
+        handled_pages=1,
+        dirtied_pages=1,
+        remaining_bytes=8 * PAGE,
+        page_size=PAGE,
+        dirty_syncs=2,
+    )
 
 
 def test_every_dirty_page_is_sent_exactly_once_a_round() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transship.abc.channel import Channel, ReturnPath
 from transship.abc.guest import Blocker, Device, DirtyLog, Guest
-from transship.abc.section import Pending, Section, SectionSet, Segments
+from transship.abc.section import LiveCounters, Pending, Section, SectionSet, Segments
 from transship.abc.settings import Capability, Parameters, Settings
 from transship.abc.transport import Address, Incoming, Listener, Options, Outgoing
 from transship.wire.vmdesc import DeviceRecord
@@ -20,6 +20,7 @@ __all__ = [
     "Guest",
     "Incoming",
     "Listener",
+    "LiveCounters",
     "Options",
     "Outgoing",
     "Parameters",

@@ -141,14 +141,14 @@ class Guest(ABC):
     async def pause(self) -> None:
         """Stop the processors: after the return nothing writes to RAM or to device state.
 
-        Cancellation: shielded by the engine; must end within a second.
+        Cancellation: shielded by the engine, for ``guest_timeout_s``; all of it is downtime.
         """
 
     @abstractmethod
     async def resume(self) -> None:
         """Let the processors run. Never called on both sides of a migration.
 
-        Cancellation: shielded by the engine; must end within a second.
+        Cancellation: shielded by the engine, for ``guest_timeout_s``.
         """
 
     def throttle(self, percent: int) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Segments: TypeAlias = Generator[Buffer, None, bool]
 """The body of one record, as buffers in order. A buffer is borrowed by the engine until it has
 asked for the next two: a generator may reuse three in turn. The returned value says, for
-``iterate``, whether nothing is left for this round.
+``iterate``, whether nothing is left for this pass.
 
 The engine closes the generator, also one that it does not pull to its end: when the migration
 fails or is cancelled, the generator of the record in hand is closed before ``cancel`` is called.
@@ -51,6 +51,31 @@ class Pending:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class LiveCounters:
+    """What a live section has counted since it began; on the source, the engine decides by it.
+
+    All of it but ``remaining_bytes`` and ``page_size`` only grows.
+
+    Args:
+        sent_bytes: Of the records that carry memory or the like, what has been yielded.
+        handled_pages: Pages dealt with, whatever became of them: sent in full, as a mark, as a
+            change, or found not to have to be sent. One dealt with twice counts twice.
+        dirtied_pages: Pages that the dirty log, by all its synchronisations, found written to; its
+            growth is the dirty rate.
+        remaining_bytes: What is dirty, as of the last synchronisation, less what was sent since.
+        page_size: Bytes of a page of ``dirtied_pages``; 0 if none can become dirty.
+        dirty_syncs: Synchronisations of the dirty log; the one that starts it counts.
+    """
+
+    sent_bytes: int = 0
+    handled_pages: int = 0
+    dirtied_pages: int = 0
+    remaining_bytes: int = 0
+    page_size: int = 0
+    dirty_syncs: int = 0
+
+
 class Section:
     """What the author of a section subclasses; its hooks are the methods marked ``@hookimpl``.
 
@@ -63,7 +88,7 @@ class Section:
         instance_id: Which of several with the same name.
         version_id: Newest version, the one written.
         minimum_version_id: Oldest version that loads.
-        is_live: Whether it is sent in rounds while the guest runs.
+        is_live: Whether it is sent in passes while the guest runs.
         is_optional: Whether the source may leave it out, because :meth:`is_needed` may say no
             there; asked on the destination.
     """
@@ -88,8 +113,20 @@ class Section:
         return None
 
     def statistics(self) -> dict[str, int]:
-        """Counters for reports, each defined in the section's own documentation."""
+        """Counters for reports, each defined in the section's own documentation.
+
+        People and ``query-migrate`` read them; nothing is decided by them. Asked on both sides, at
+        any time, also while a record is in the making.
+        """
         return {}
+
+    def live_counters(self) -> LiveCounters:
+        """What the engine measures a live section by: its rates, and whether it converges.
+
+        Asked on the source only, of live sections, when :meth:`statistics` are. A section without
+        it is sent as any other; its pages are in no rate, and no guest is throttled for them.
+        """
+        return LiveCounters()
 
 
 class SectionSet(Protocol):

@@ -29,13 +29,16 @@ class Capability(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What an operator may tune, also while a migration runs; time-outs hold from its beginning.
+    """What an operator may tune.
+
+    All but the time-outs may be changed while a migration runs, and act within a slice; of a
+    time-out, nobody says when.
 
     Args:
         max_bandwidth_bytes_per_s: Cap of the send rate while the guest runs; 0 is unlimited.
         downtime_limit_s: How long the guest may stand still for what is left to be sent.
         switchover_bandwidth_bytes_per_s: What the channel is taken to carry at switchover; 0 is
-            what it carried in the last slice. Never a cap.
+            the lowest rate of the last five slices. Never a cap.
         xbzrle_cache_bytes: Size of the cache of sent pages; a power of two, at least one page.
         throttle_trigger_percent: How much of what was sent a guest may dirty in the same time.
         throttle_initial_percent: The share of its time that is withheld from the guest at first.
@@ -50,7 +53,7 @@ class Parameters:
         stall_timeout_s: How long a send, or a receive that is due, may make no progress.
         handover_timeout_s: How long the destination may take to load the last of it, to make it
             durable, and to say so.
-        guest_timeout_s: How long the guest may take to pause, or to resume.
+        guest_timeout_s: How long the guest may take to wake, to pause, or to resume.
         cleanup_timeout_s: How long closing and telling the peer may take after a failure.
     """
 

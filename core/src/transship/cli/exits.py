@@ -37,6 +37,8 @@ class ExitCode(IntEnum):
     """The outcome cannot be known from here: never retry, look at the other side."""
     NOT_STARTED = 8
     """The guest arrived whole, paused, and was not started."""
+    LEFT = 130
+    """Left by Ctrl-C without waiting for the end; 128 + SIGINT, as shells have it."""
 
 
 _CODES: Final[tuple[tuple[type[MigrationError], ExitCode], ...]] = (

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sys
 from functools import wraps
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, NoReturn, ParamSpec
 
 from transship.cli.console import Console
 from transship.cli.exits import ExitCode, exit_code
+from transship.cli.results import result_of
 from transship.errors import MigrationError
 
 if TYPE_CHECKING:
@@ -38,9 +39,8 @@ def report(error: MigrationError, *, as_json: bool) -> int:
     code = int(exit_code(error))
     if code == ExitCode.FAILED:
         code = int(ExitCode.REFUSED)
-    facts: dict[str, Any] = {"status": "refused", "exit_code": code, "error": error.facts()}
     console = Console(as_json=as_json)
     if as_json:
-        console.result(facts, "")
+        console.result(result_of("refused", error, code=code), "")
     console.note(f"transship: {error}")
     return code

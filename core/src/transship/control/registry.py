@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from transship.control.qapi.scalars import Feature, Type
-    from transship.control.server.session import Session
+    from transship.control.session import Session
     from transship.hosting.host import Host
 
 F = TypeVar("F", bound="Callable[..., Awaitable[object]]")
@@ -40,17 +40,19 @@ D = TypeVar("D", bound=Object | None)
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a command works on.
+    """What a command works on; each has one of its own.
 
     Args:
         host: The guest and its migrations.
         session: The client that gave the command, with the file descriptors it sent.
         table: All commands and events there are.
+        command_number: Which of the client's commands this is, counted from 1.
     """
 
     host: Host
     session: Session
     table: CommandTable
+    command_number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +101,10 @@ class Event(Generic[D]):
     Args:
         name: What clients call it.
         data: What it carries; None if nothing.
-        features: Its features.
     """
 
     name: str
     data: ObjectType | None
-    features: tuple[Feature, ...]
 
     def message(self, data: D, time_s: float) -> dict[str, object]:
         """The JSON of one occurrence.
@@ -153,7 +153,7 @@ class CommandTable:
         Args:
             name: What clients call it.
             oob: See :attr:`Command.allows_oob`.
-            features: ``DEPRECATED``, ``UNSTABLE``.
+            features: ``DEPRECATED``, or none.
 
         Raises:
             TypeError: An annotation is missing, or is no type of QAPI.
@@ -169,31 +169,24 @@ class CommandTable:
         return register
 
     @overload
-    def event(
-        self, name: str, data: None = None, *, features: tuple[Feature, ...] = ()
-    ) -> Event[None]: ...
+    def event(self, name: str, data: None = None) -> Event[None]: ...
 
     @overload
-    def event(
-        self, name: str, data: type[S], *, features: tuple[Feature, ...] = ()
-    ) -> Event[S]: ...
+    def event(self, name: str, data: type[S]) -> Event[S]: ...
 
-    def event(
-        self, name: str, data: type[Object] | None = None, *, features: tuple[Feature, ...] = ()
-    ) -> Event[Any]:
+    def event(self, name: str, data: type[Object] | None = None) -> Event[Any]:
         """Register an event. Returns what the server wants in order to send one.
 
         Args:
             name: What clients call it.
             data: A subclass of :class:`Object`; None if it carries nothing.
-            features: ``DEPRECATED``, ``UNSTABLE``.
 
         Raises:
             TypeError: ``data`` is no type of QAPI.
             ValueError: There is one of that name.
         """
         type_ = None if data is None else _object_type(data, f"the data of {name}")
-        event: Event[Any] = Event(name, type_, features)
+        event: Event[Any] = Event(name, type_)
         self._add(self._events, name, event)
         return event
 

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING
 import trio
 
 from transship.abc.settings import Capability
-from transship.control.commands import capabilities, guest, human, legacy, migration, parameters
-from transship.control.info import MigrationStatus
+from transship.control.commands import (
+    capabilities,
+    guest,
+    legacy,
+    migration,
+    parameters,
+    query_migrate,
+)
+from transship.control.hmp import human_monitor_command
 from transship.control.registry import CommandTable
 from transship.control.server.serving import Server, serve
 from transship.engine.notifiers import (
@@ -17,10 +24,9 @@ from transship.engine.notifiers import (
     GuestResumed,
     Notice,
     PassBegun,
-    ShuttingDown,
     StatusReached,
 )
-from transship.engine.status import MigrationStatus as EngineStatus
+from transship.hosting.shutdown import ShuttingDown
 
 if TYPE_CHECKING:
     from transship.hosting.host import Host
@@ -28,9 +34,16 @@ if TYPE_CHECKING:
 
 def all_commands() -> CommandTable:
     """Every command and event of a host; the server adds those of the protocol itself."""
-    return CommandTable.joined(
-        *(module.TABLE for module in (migration, parameters, capabilities, guest, legacy, human))
+    modules = (
+        migration,
+        query_migrate,
+        parameters,
+        capabilities,
+        guest,
+        legacy,
+        human_monitor_command,
     )
+    return CommandTable.joined(*(module.TABLE for module in modules))
 
 
 async def serve_host(
@@ -63,12 +76,13 @@ def _broadcast(server: Server, host: Host, notice: Notice) -> None:
             server.broadcast(guest.STOP, None)
         case GuestResumed():
             server.broadcast(guest.RESUME, None)
-        case ShuttingDown(reason):
-            cause = guest.ShutdownCause(reason)
+        case ShuttingDown(cause):
             server.broadcast(guest.SHUTDOWN, guest.ShutdownData(guest=False, reason=cause))
         case StatusReached(status) if host.settings.has(Capability.EVENTS):
-            if status is not EngineStatus.DEVICE or host.outgoing is host.active:
-                data = migration.MigrationData(MigrationStatus(status.value))
-                server.broadcast(migration.MIGRATION, data)
+            attempt = host.outgoing or host.incoming
+            assert attempt is not None  # it is what has reached the status
+            shown = query_migrate.shown_status(attempt, status)
+            if shown.value == status.value:  # otherwise it goes on as what it was
+                server.broadcast(migration.MIGRATION, migration.MigrationData(shown))
         case PassBegun(number) if host.settings.has(Capability.EVENTS):
             server.broadcast(migration.MIGRATION_PASS, migration.MigrationPassData(number))

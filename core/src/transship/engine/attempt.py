@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, NoReturn
 
 import trio
 
+from transship.engine.custody import Custodian
 from transship.engine.failures import as_migration_error, collapse
 from transship.engine.notifiers import Notice, Notifiers, StatusReached
 from transship.engine.stats import Statistics
@@ -27,6 +28,7 @@ class Attempt(ABC):
     Attributes:
         settings: Its capabilities, and its parameters as they are now.
         notifiers: Who is told of what happens.
+        custodian: Who has a say over the guest besides.
         status: Where it is.
         statistics: What it has counted so far.
         error: Why it failed, once it has.
@@ -37,9 +39,12 @@ class Attempt(ABC):
     waiting_for: ClassVar[str]
     cancelled_text: ClassVar[str]
 
-    def __init__(self, settings: Settings, notifiers: Notifiers | None) -> None:
+    def __init__(
+        self, settings: Settings, notifiers: Notifiers | None, custodian: Custodian | None
+    ) -> None:
         self.settings = settings
         self.notifiers = notifiers or Notifiers()
+        self.custodian = custodian or Custodian()
         self.status = MigrationStatus.NONE
         self.statistics = Statistics()
         self.error: MigrationError | None = None
@@ -137,6 +142,7 @@ class Attempt(ABC):
         check_transition(self.status, status)
         if status.is_final:
             self.statistics.total_s = self.elapsed_s
+            await self.custodian.ended(self, status)
         self.status = status
         await self._tell(StatusReached(status))
 

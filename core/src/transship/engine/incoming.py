@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from transship.abc.guest import Guest
     from transship.abc.section import SectionSet
     from transship.abc.transport import Incoming as IncomingContext, Listener
+    from transship.engine.custody import Custodian
 
 
 class Incoming(Attempt):
@@ -45,9 +46,9 @@ class Incoming(Attempt):
         incoming: The transport's context manager, not entered yet.
         settings: The same that the sections were made with.
         notifiers: Who is told of what happens.
+        custodian: Who has a say over the guest besides.
         on_listening: Called with the address that a source can use, once it can connect.
-        autostart: Whether a guest that ran on the source is to run here; may be changed until it
-            has arrived.
+        autostart: Whether a guest that ran on the source is to run here.
 
     Attributes:
         address: The address that a source can use; None until it can connect.
@@ -64,11 +65,12 @@ class Incoming(Attempt):
         settings: Settings | None = None,
         *,
         notifiers: Notifiers | None = None,
+        custodian: Custodian | None = None,
         on_listening: Callable[[str], None] | None = None,
         autostart: bool = True,
     ) -> None:
-        super().__init__(settings or Settings(), notifiers)
-        self.autostart = autostart
+        super().__init__(settings or Settings(), notifiers, custodian)
+        self._autostart = autostart
         self.address: str | None = None
         self._guest = guest
         self._sections = sections
@@ -160,8 +162,10 @@ class Incoming(Attempt):
 
     async def _start(self) -> None:
         state = self._sections.find(GlobalState.idstr, 0)
-        if self.autostart and isinstance(state, GlobalState) and state.was_running:
+        is_to_run = self._autostart and self.custodian.may_resume()
+        if is_to_run and isinstance(state, GlobalState) and state.was_running:
             await within(self._guest.resume, self.parameters.guest_timeout_s, "resume")
+            self.custodian.guest_resumed()
             await self._tell(GuestResumed())
 
     def _as_reason(self, error: BaseException) -> MigrationError:

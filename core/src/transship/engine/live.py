@@ -41,17 +41,13 @@ class LiveSections:
         self._sender = sender
         self._on_sent = on_sent
 
-    def counters(self) -> dict[str, dict[str, int]]:
-        """What the sections have counted, by idstr."""
-        return {section.idstr: section.statistics() for section in self._live}
-
     async def begin(self) -> None:
         """Send all START records."""
         for section in self._live:
             await self._send(RecordType.SECTION_START, section, self._sections.begin(section))
 
     async def iterate(self, budget_bytes: Callable[[], int]) -> None:
-        """Send a part of a round: in order, each section once those before it are through.
+        """Send a part of a pass: in order, each section once those before it are through.
 
         Args:
             budget_bytes: Asked before each record for its share.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from transship.abc.section import LiveCounters
 from transship.engine.policy import threshold_bytes
 from transship.engine.rates import Period, PeriodMeter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
     from transship.abc.guest import Guest
-    from transship.abc.settings import Parameters
+    from transship.abc.section import Section
+    from transship.abc.settings import Settings
     from transship.engine.pacing import Pacer
     from transship.engine.stats import Statistics
 
@@ -26,32 +28,45 @@ class Measures:
         statistics: Kept up to date.
         pacer: Counts what is sent, and measures slices.
         guest: Asked whether it runs: what is sent while it stands still counts by itself.
+        sections: The live ones of them are asked what they have counted.
+        settings: Parameters are read again whenever they matter.
         now_s: Now.
+
+    Attributes:
+        statistics: The same.
     """
 
-    def __init__(self, statistics: Statistics, pacer: Pacer, guest: Guest, now_s: float) -> None:
-        self._statistics = statistics
+    def __init__(
+        self,
+        statistics: Statistics,
+        pacer: Pacer,
+        guest: Guest,
+        sections: Iterable[Section],
+        settings: Settings,
+        now_s: float,
+    ) -> None:
+        self.statistics = statistics
         self._pacer = pacer
         self._guest = guest
+        self._live = [section for section in sections if section.is_live]
+        self._settings = settings
         self._meter = PeriodMeter(now_s)
-        self._counted_bytes = 0
+        self._counters = LiveCounters()
         self._slices = 0
         self._handled_pages = 0
         self._synced_bytes = 0
         self._bandwidth = 0.0
 
-    def update(self, sections: Mapping[str, Mapping[str, int]], parameters: Parameters) -> None:
-        """Take in what the live sections have counted, and the slice if one has ended."""
-        statistics = self._statistics
+    def update(self) -> None:
+        """Take in what has been sent and counted so far, and the slice if one has ended."""
+        statistics, parameters = self.statistics, self._settings.parameters
+        before, now = self._counters, _together(section.live_counters() for section in self._live)
+        self._counters = now
         statistics.transferred_bytes = self._pacer.sent_bytes
-        statistics.sections = {idstr: dict(counters) for idstr, counters in sections.items()}
-        statistics.rounds = max(
-            (counters.get("dirty_sync_count", 0) for counters in sections.values()), default=0
-        )
-        memory_bytes = self._memory_bytes()
+        statistics.sections = {section.idstr: section.statistics() for section in self._live}
+        statistics.dirty_syncs = now.dirty_syncs
         if not self._guest.is_running:
-            statistics.downtime_bytes += memory_bytes - self._counted_bytes
-        self._counted_bytes = memory_bytes
+            statistics.downtime_bytes += now.sent_bytes - before.sent_bytes
         self._bandwidth = (
             parameters.switchover_bandwidth_bytes_per_s
             or self._pacer.cautious_bandwidth_bytes_per_s
@@ -64,18 +79,17 @@ class Measures:
             self._slice_ended()
 
     def _slice_ended(self) -> None:
-        statistics = self._statistics
+        statistics, handled_pages = self.statistics, self._counters.handled_pages
         statistics.bandwidth_bytes_per_s = self._pacer.bandwidth_bytes_per_s
-        handled = sum(map(_handled_pages, statistics.sections.values()))
-        statistics.pages_per_s = (handled - self._handled_pages) / self._pacer.slice_s
-        self._handled_pages = handled
+        statistics.pages_per_s = (handled_pages - self._handled_pages) / self._pacer.slice_s
+        self._handled_pages = handled_pages
         if statistics.period.dirtied_pages and self._pacer.slice_bytes > _TELLING_BYTES:
             self.expect(self._synced_bytes)
 
     def expect(self, left_bytes: int) -> None:
         """Expect a downtime in which so much has to be sent."""
         if self._bandwidth:
-            self._statistics.expected_downtime_s = left_bytes / self._bandwidth
+            self.statistics.expected_downtime_s = left_bytes / self._bandwidth
 
     def synced(self, now_s: float) -> Period | None:
         """The dirty log has been synchronised, and :meth:`update` been called since.
@@ -83,22 +97,21 @@ class Measures:
         Returns:
             The period that has ended, if one has.
         """
-        statistics = self._statistics
-        self._synced_bytes = sum(
-            counters.get("remaining", 0) for counters in statistics.sections.values()
-        )
-        period = self._meter.synced(now_s, statistics.transferred_bytes, statistics.sections)
+        self._synced_bytes = self._counters.remaining_bytes
+        period = self._meter.synced(now_s, self._counters, self.statistics.sections)
         if period is not None:
-            statistics.period = period
+            self.statistics.period = period
         return period
 
-    def _memory_bytes(self) -> int:
-        return sum(
-            counters.get("transferred", 0) for counters in self._statistics.sections.values()
-        )
 
-
-def _handled_pages(counters: Mapping[str, int]) -> int:
-    """Pages dealt with so far, whatever became of them; one that overflowed was sent in full."""
-    sent = counters.get("normal", 0) + counters.get("duplicate", 0)
-    return sent + counters.get("xbzrle_pages", 0) - counters.get("xbzrle_overflow", 0)
+def _together(counters: Iterable[LiveCounters]) -> LiveCounters:
+    """Those of all sections: sums, but of pages the largest, and of synchronisations the most."""
+    every = list(counters)
+    return LiveCounters(
+        sent_bytes=sum(one.sent_bytes for one in every),
+        handled_pages=sum(one.handled_pages for one in every),
+        dirtied_pages=sum(one.dirtied_pages for one in every),
+        remaining_bytes=sum(one.remaining_bytes for one in every),
+        page_size=max((one.page_size for one in every), default=0),
+        dirty_syncs=max((one.dirty_syncs for one in every), default=0),
+    )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from transship.abc.guest import Guest
     from transship.abc.section import SectionSet
     from transship.abc.transport import Outgoing
+    from transship.engine.custody import Custodian
     from transship.engine.limiter import BandwidthLimiter
 
 
@@ -40,12 +41,12 @@ class Migration(Attempt):
         outgoing: The transport's context manager, not entered yet.
         settings: The same that the sections were made with.
         notifiers: Who is told of what happens.
+        custodian: Who has a say over the guest besides.
         blockers: What forbids it, besides what the guest says.
         limiter: What it shares its bandwidth with.
 
     Attributes:
         is_confirmed: Whether the destination said that it has the guest.
-        resumes_guest: Whether a guest that was paused to be handed over runs on if it stays.
     """
 
     waiting_for = "connecting"
@@ -59,12 +60,12 @@ class Migration(Attempt):
         settings: Settings | None = None,
         *,
         notifiers: Notifiers | None = None,
+        custodian: Custodian | None = None,
         blockers: Blockers | None = None,
         limiter: BandwidthLimiter | None = None,
     ) -> None:
-        super().__init__(settings or Settings(), notifiers)
+        super().__init__(settings or Settings(), notifiers, custodian)
         self.is_confirmed = False
-        self.resumes_guest = True
         self._blockers = blockers
         self._limiter = limiter
         self._guest = guest
@@ -121,6 +122,7 @@ class Migration(Attempt):
                     self.statistics,
                     self._enter,
                     self._tell,
+                    self.custodian,
                 )
                 await self._source.run()
             self.is_confirmed = self._source.is_confirmed
@@ -161,10 +163,11 @@ class Migration(Attempt):
                 self._sections.cancel(section)
             except Exception as broken:
                 add_trouble(error, f"section {section.idstr!r} could not be cancelled", broken)
-        if self._had_guest_running and self.resumes_guest:
+        if self._had_guest_running and self.custodian.may_resume():
             try:
                 await within(self._guest.resume, self.parameters.guest_timeout_s, "resume")
                 if self._source is not None and self._source.has_paused:
+                    self.custodian.guest_resumed()
                     await self._tell(GuestResumed())
             except Exception as broken:
                 add_trouble(error, "the guest could not be resumed", broken)

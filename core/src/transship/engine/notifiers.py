@@ -19,15 +19,21 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger(__name__)
 
 
+class Notice:
+    """Something that has happened; what it is, says the class."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
-class StatusReached:
+class StatusReached(Notice):
     """The migration has entered a status."""
 
     status: MigrationStatus
 
 
 @dataclass(frozen=True, slots=True)
-class PassBegun:
+class PassBegun(Notice):
     """The dirty log has been synchronised: a pass over memory begins.
 
     Args:
@@ -38,34 +44,20 @@ class PassBegun:
 
 
 @dataclass(frozen=True, slots=True)
-class HandoverBegins:
-    """The source is about to pause the guest: from now on nobody else may pause or resume it."""
+class HandoverBegins(Notice):
+    """The source is about to pause the guest."""
 
 
 @dataclass(frozen=True, slots=True)
-class GuestPaused:
-    """The guest stands still, in order to be handed over, or because an operator wants it."""
+class GuestPaused(Notice):
+    """The guest stands still."""
 
 
 @dataclass(frozen=True, slots=True)
-class GuestResumed:
-    """The guest runs: it has arrived, or it stays after all, or an operator wants it."""
+class GuestResumed(Notice):
+    """The guest runs: it has arrived, or it stays after all."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShuttingDown:
-    """The process is about to end.
-
-    Args:
-        reason: Why, in QEMU's words.
-    """
-
-    reason: str
-
-
-Notice: TypeAlias = (
-    StatusReached | PassBegun | HandoverBegins | GuestPaused | GuestResumed | ShuttingDown
-)
 Notifier: TypeAlias = Callable[[Notice], Awaitable[None] | None]
 """A function, or an async one, which the migration waits for."""
 

@@ -11,7 +11,7 @@ class Decision(Enum):
     SYNC = auto()
     """The estimate says that little is left: ask for the exact figure."""
     ITERATE = auto()
-    """Send another round, or a part of it, while the guest runs."""
+    """Send another pass, or a part of it, while the guest runs."""
     SWITCH_OVER = auto()
     """What is left fits the downtime limit: stop the guest and send it."""
 

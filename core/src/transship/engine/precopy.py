@@ -1,4 +1,4 @@
-"""The control loop: rounds of memory while the guest runs, until what is left fits the downtime."""
+"""The control loop: memory in passes while the guest runs, until what is left fits the downtime."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from transship.engine.live import LiveSections
     from transship.engine.measures import Measures
     from transship.engine.notifiers import Notice
-    from transship.engine.pacing import Pacer
     from transship.engine.sender import StreamSender
-    from transship.engine.stats import Statistics
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -36,10 +34,8 @@ class Precopy:
     Args:
         guest: Slowed down, if that is asked for.
         live: Its live sections.
-        sender: Keeps the pace.
-        pacer: Says what the next record may hold.
-        measures: Keeps ``statistics``.
-        statistics: What the decisions are made from.
+        sender: Keeps the pace, and says what the next record may hold.
+        measures: Keep the statistics, from which decisions are made.
         settings: Read again whenever they matter.
         tell: Told of each pass.
         stay_alive: Says something to the destination, when the pace is so slow that it might
@@ -51,9 +47,7 @@ class Precopy:
         guest: Guest,
         live: LiveSections,
         sender: StreamSender,
-        pacer: Pacer,
         measures: Measures,
-        statistics: Statistics,
         settings: Settings,
         tell: Callable[[Notice], Awaitable[None]],
         stay_alive: Callable[[], Awaitable[None]],
@@ -61,9 +55,8 @@ class Precopy:
         self._guest = guest
         self._live = live
         self._sender = sender
-        self._pacer = pacer
         self._measures = measures
-        self._statistics = statistics
+        self._statistics = measures.statistics
         self._settings = settings
         self._tell = tell
         self._stay_alive = stay_alive
@@ -71,11 +64,11 @@ class Precopy:
         self._synced_at_s = trio.current_time()
 
     async def run(self) -> None:
-        """Send rounds until what is left, just synchronised, fits the downtime limit."""
+        """Send passes until what is left, just synchronised, fits the downtime limit."""
         while True:
             while not await self._sender.keep_pace(self._settings.parameters.alive_interval_s):
                 await self._stay_alive()
-            self.update()
+            self._measures.update()
             pending = await self._live.pending(exact=False)
             decision = self._decide(pending.total, exact=False)
             if decision is Decision.SYNC or self._must_sync():
@@ -87,17 +80,13 @@ class Precopy:
             if decision is Decision.SWITCH_OVER:
                 self._measures.expect(pending.total)
                 return
-            await self._live.iterate(self._pacer.record_bytes)
+            await self._live.iterate(self._sender.record_bytes)
 
     async def synced(self) -> None:
         """The dirty log has been synchronised."""
         self._synced_at_s = trio.current_time()
-        self.update()
-        await self._tell(PassBegun(self._statistics.rounds))
-
-    def update(self) -> None:
-        """Take in what has been sent and counted so far."""
-        self._measures.update(self._live.counters(), self._settings.parameters)
+        self._measures.update()
+        await self._tell(PassBegun(self._statistics.dirty_syncs))
 
     def end_throttling(self) -> None:
         """Let the guest run at full speed again; never fails."""
@@ -116,7 +105,7 @@ class Precopy:
         """Whether a guest that may be throttled has not been looked at for long."""
         return (
             self._settings.has(Capability.AUTO_CONVERGE)
-            and self._statistics.rounds > 1
+            and self._statistics.dirty_syncs > 1
             and trio.current_time() - self._synced_at_s >= _THROTTLED_SYNC_S
         )
 

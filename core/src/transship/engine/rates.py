@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+
+from transship.abc.section import LiveCounters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,17 +20,17 @@ class Period:
 
     Args:
         elapsed_s: How long that took.
-        transferred_bytes: Of the stream.
+        transferred_bytes: What the live sections sent.
         dirtied_pages: Pages that became dirty.
         page_size: Bytes of one.
-        counters: By how much the counters of each live section grew, by idstr.
+        reported: By how much the reports of each live section grew, by idstr and counter.
     """
 
     elapsed_s: float = 0.0
     transferred_bytes: int = 0
     dirtied_pages: int = 0
     page_size: int = 0
-    counters: Mapping[str, Mapping[str, int]] | None = None
+    reported: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def dirtied_bytes(self) -> int:
@@ -41,8 +43,11 @@ class Period:
         return self.dirtied_pages / self.elapsed_s if self.elapsed_s else 0.0
 
     def grown(self, idstr: str, counter: str) -> int:
-        """By how much a counter of a section grew."""
-        return (self.counters or {}).get(idstr, {}).get(counter, 0)
+        """By how much a counter of a section's report grew; 0 for one that it lacks.
+
+        For reports alone: nothing may be decided by it.
+        """
+        return self.reported.get(idstr, {}).get(counter, 0)
 
 
 class PeriodMeter:
@@ -54,18 +59,18 @@ class PeriodMeter:
 
     def __init__(self, now_s: float) -> None:
         self._started_s = now_s
-        self._transferred_bytes = 0
-        self._counters: dict[str, dict[str, int]] = {}
+        self._counters = LiveCounters()
+        self._reports: dict[str, dict[str, int]] = {}
 
     def synced(
-        self, now_s: float, transferred_bytes: int, counters: Mapping[str, Mapping[str, int]]
+        self, now_s: float, counters: LiveCounters, reports: Mapping[str, Mapping[str, int]]
     ) -> Period | None:
         """The dirty log has been synchronised.
 
         Args:
             now_s: Now.
-            transferred_bytes: So far.
-            counters: Of the live sections, so far.
+            counters: Of all live sections together, so far.
+            reports: Of each of them by its idstr, so far.
 
         Returns:
             The period, if it has lasted long enough to be one; then the next begins.
@@ -73,23 +78,20 @@ class PeriodMeter:
         elapsed_s = now_s - self._started_s
         if elapsed_s <= PERIOD_S:
             return None
-        grown = {
-            idstr: {
-                name: value - self._counters.get(idstr, {}).get(name, 0)
-                for name, value in section.items()
-            }
-            for idstr, section in counters.items()
-        }
         period = Period(
             elapsed_s=elapsed_s,
-            transferred_bytes=transferred_bytes - self._transferred_bytes,
-            dirtied_pages=sum(section.get("dirtied_pages", 0) for section in grown.values()),
-            page_size=max(
-                (section.get("page_size", 0) for section in counters.values()), default=0
-            ),
-            counters=grown,
+            transferred_bytes=counters.sent_bytes - self._counters.sent_bytes,
+            dirtied_pages=counters.dirtied_pages - self._counters.dirtied_pages,
+            page_size=counters.page_size,
+            reported={
+                idstr: {
+                    name: value - self._reports.get(idstr, {}).get(name, 0)
+                    for name, value in report.items()
+                }
+                for idstr, report in reports.items()
+            },
         )
         self._started_s = now_s
-        self._transferred_bytes = transferred_bytes
-        self._counters = {idstr: dict(section) for idstr, section in counters.items()}
+        self._counters = counters
+        self._reports = {idstr: dict(report) for idstr, report in reports.items()}
         return period

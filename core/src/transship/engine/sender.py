@@ -118,6 +118,10 @@ class StreamSender:
             self._tick()
         return True
 
+    def record_bytes(self) -> int:
+        """How much the next record may hold; see :meth:`Pacer.record_bytes`."""
+        return self._pacer.record_bytes()
+
     def _tick(self) -> None:
         self._pacer.cap_bytes_per_s = self._cap_bytes_per_s()
         if self._pacer.tick(trio.current_time()):

@@ -20,7 +20,7 @@ from transship.engine.packing import PackedDevices, pack_devices
 from transship.engine.precopy import Precopy
 from transship.engine.sender import StreamSender
 from transship.engine.status import MigrationStatus
-from transship.errors import BlockedError, ChannelError, LocalError
+from transship.errors import BlockedError, ChannelError, LocalError, StalledError
 from transship.wire import encoder
 from transship.wire.constants import CommandType
 from transship.wire.events import Configuration
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from transship.abc.guest import Guest
     from transship.abc.section import SectionSet
     from transship.abc.settings import Parameters, Settings
+    from transship.engine.custody import Custodian
     from transship.engine.notifiers import Notice
     from transship.engine.stats import Statistics
 
@@ -54,13 +55,14 @@ class Source:
         statistics: Kept up to date.
         enter: Told of each status as it is reached.
         tell: Told of everything else that happens.
+        custodian: Who has a say over the guest besides.
 
     Attributes:
         owns_guest: Whether the guest is still ours to resume. False from the moment in which
             the destination has said that it has everything, or, without a return path, in which
             the end of the stream is about to be sent.
         was_running: Whether the guest ran when it was to be paused.
-        has_paused: Whether it was, and everybody has heard of it.
+        has_paused: Whether it was; so from before anybody is told to the end of the migration.
         is_confirmed: Whether the destination said that it has the guest.
         may_switch_over: Set by whoever lets a source go on that waits in ``pre-switchover``.
     """
@@ -75,6 +77,7 @@ class Source:
         statistics: Statistics,
         enter: Callable[[MigrationStatus], Awaitable[None]],
         tell: Callable[[Notice], Awaitable[None]],
+        custodian: Custodian,
     ) -> None:
         self.owns_guest = True
         self.was_running = False
@@ -88,27 +91,26 @@ class Source:
         self._statistics = statistics
         self._enter = enter
         self._tell = tell
+        self._custodian = custodian
         pacer = Pacer(cap_bytes_per_s(), trio.current_time())
-        self._measures = Measures(statistics, pacer, guest, trio.current_time())
+        self._measures = Measures(statistics, pacer, guest, sections, settings, trio.current_time())
         self._sender = StreamSender(
             channel,
             pacer,
             self._parameters.stall_timeout_s,
             cap_bytes_per_s,
-            self._update,
+            self._measures.update,
         )
         self._section_ids = {
             (section.idstr, section.instance_id): number
             for number, section in enumerate(sections, _FIRST_SECTION_ID)
         }
-        self._live = LiveSections(sections, self._section_ids, self._sender, self._update)
+        self._live = LiveSections(sections, self._section_ids, self._sender, self._measures.update)
         self._precopy = Precopy(
             guest,
             self._live,
             self._sender,
-            pacer,
             self._measures,
-            statistics,
             settings,
             tell,
             self._stay_alive,
@@ -192,7 +194,7 @@ class Source:
         else:
             await self._send_blindly(devices)
         self._statistics.remaining_bytes = 0
-        self._update()
+        self._measures.update()
 
     async def _send_header(self, *, with_return_path: bool) -> None:
         configuration = Configuration(
@@ -208,16 +210,32 @@ class Source:
         self._statistics.setup_s = trio.current_time() - started_s
         await self._precopy.synced()
 
-    async def _pause_guest(self) -> None:
+    async def _begin_handover(self) -> None:
+        """Have the guest to ourselves.
+
+        Raises:
+            StalledError: Somebody is at it, and does not come to an end.
+        """
+        timeout_s = 2 * self._parameters.guest_timeout_s
+        with trio.move_on_after(timeout_s) as waiting:
+            await self._custodian.begin_handover()
+        if waiting.cancelled_caught:
+            raise StalledError(
+                f"whoever pauses or resumes the guest did not end in {timeout_s:g} s"
+            )
         await self._tell(HandoverBegins())
+
+    async def _pause_guest(self) -> None:
+        await self._begin_handover()
         self.was_running = self._guest.is_running
         self._mark_s = trio.current_time()
         if self.was_running:
             await within(self._guest.wake, self._parameters.guest_timeout_s, "wake")
             await within(self._guest.pause, self._parameters.guest_timeout_s, "pause")
             self.has_paused = True
+            self._custodian.guest_paused()
             await self._tell(GuestPaused())
-        self._update()
+        self._measures.update()
         self._statistics.downtime.pause_s = self._lap_s()
 
     async def _wait_for_switchover(self) -> None:
@@ -268,7 +286,7 @@ class Source:
         else:
             await self._sender.send(devices.records)
         await self._ask(answers, _PING_HANDOVER)
-        self._update()
+        self._measures.update()
         self._statistics.downtime.devices_s = self._lap_s()
         await answers.pong(_PING_HANDOVER, self._parameters.handover_timeout_s)
         self._give_up_guest()
@@ -324,6 +342,3 @@ class Source:
     def _note_downtime(self) -> None:
         if self.was_running:
             self._statistics.downtime_s = sum(astuple(self._statistics.downtime))
-
-    def _update(self) -> None:
-        self._precopy.update()

@@ -34,7 +34,7 @@ class Statistics:
         transferred_bytes: All bytes of the stream so far, headers and device state included.
         remaining_bytes: What is still to be sent, by the last estimate (source).
         total_bytes: Size of all RAM blocks.
-        rounds: Synchronisations of the dirty log; the final one counts.
+        dirty_syncs: Synchronisations of the dirty log; the first and the final one count.
         bandwidth_bytes_per_s: Achieved in the last slice of 100 ms (source).
         pages_per_s: Pages handled in that slice, zero pages included (source).
         threshold_bytes: How much may be left at switchover: what the channel, at the lowest rate of
@@ -50,13 +50,13 @@ class Statistics:
         downtime: Where it went (source).
         device_bytes: Device sections, headers included.
         period: The last whole period between two synchronisations (source).
-        sections: Counters of the live sections, by idstr.
+        sections: What the live sections count for reports, by idstr.
     """
 
     transferred_bytes: int = 0
     remaining_bytes: int = 0
     total_bytes: int = 0
-    rounds: int = 0
+    dirty_syncs: int = 0
     bandwidth_bytes_per_s: float = 0.0
     pages_per_s: float = 0.0
     threshold_bytes: int = 0

@@ -15,22 +15,13 @@ import trio
 from transship import assembly
 from transship.abc.settings import Settings
 from transship.engine.announce import announce
-from transship.engine.blockers import Blockers
-from transship.engine.deadlines import within
-from transship.engine.failures import as_migration_error
-from transship.engine.notifiers import (
-    GuestPaused,
-    GuestResumed,
-    HandoverBegins,
-    Notice,
-    Notifier,
-    Notifiers,
-    ShuttingDown,
-    StatusReached,
-)
+from transship.engine.blockers import Blockers, blockers_of
+from transship.engine.notifiers import HandoverBegins, Notice, Notifiers
 from transship.engine.status import MigrationStatus
-from transship.errors import BlockedError, HandoverError, MigrationError
-from transship.hosting.runstate import RunState, check_transition
+from transship.errors import BlockedError, MigrationError
+from transship.hosting.keeper import Keeper
+from transship.hosting.runstate import RunState
+from transship.hosting.shutdown import ShutdownCause, ShuttingDown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -51,16 +42,15 @@ class Host:
 
     Attributes:
         guest: The machine.
-        run_state: What its processors do, and why.
         settings: Of the migrations to come; parameters hold for the one under way as well.
         blockers: What forbids moving the guest, besides what it says itself.
-        notifiers: Who is told of what happens here: every notice of every migration, and
-            ``GuestPaused`` and ``GuestResumed`` also when an operator is the reason.
+        notifiers: Who is told of what happens here: every notice of every migration,
+            ``GuestPaused`` and ``GuestResumed`` also when an operator is the reason, and
+            :class:`~transship.hosting.shutdown.ShuttingDown`.
         outgoing: The last migration away from here, over or not.
         incoming: The last migration to here, over or not.
         exits_on_error: Whether the process is to end if the migration to here fails.
-        is_quitting: Set when somebody has asked the process to end.
-        quit_reason: Why, in QEMU's words; None as long as nobody has.
+        shutdown_cause: Why the process is to end; None as long as nobody wants it to.
     """
 
     def __init__(
@@ -75,65 +65,45 @@ class Host:
         on_over: Callable[[Attempt], Awaitable[None]] | None,
     ) -> None:
         self.guest = guest
-        self.run_state = RunState.INMIGRATE if awaits_migration else RunState.PRELAUNCH
         self.settings = settings
         self.blockers = Blockers()
         self.notifiers = Notifiers()
         self.outgoing: Migration | None = None
         self.incoming: Incoming | None = None
         self.exits_on_error = True
-        self.is_quitting = trio.Event()
-        self.quit_reason: str | None = None
+        self.shutdown_cause: ShutdownCause | None = None
         self._nursery = nursery
-        self._autostart = autostart
         self._limiter = limiter
         self._on_over = on_over
-        self._operating = trio.Lock()
-        self._is_handing_over = False
-        self._was_told_late = False
-        self._stood_as = RunState.PAUSED
+        self._keeper = Keeper(
+            guest,
+            RunState.INMIGRATE if awaits_migration else RunState.PRELAUNCH,
+            autostart=autostart,
+            guest_timeout_s=lambda: self.settings.parameters.guest_timeout_s,
+            tell=self._tell,
+        )
         self._announcing = trio.CancelScope()
+        self._has_changed = trio.Event()
+        self.notifiers.add(self._announce_no_more, "the announcements")
 
     # The guest.
 
+    @property
+    def run_state(self) -> RunState:
+        """What the guest's processors do, and why."""
+        return self._keeper.run_state
+
     async def stop(self) -> None:
-        """Pause the guest; one that is still to arrive will not be started.
-
-        One that is being handed over stands still already, and is not resumed if it stays.
-
-        Raises:
-            MigrationError: It does not pause.
-        """
-        async with self._operating:
-            if self.run_state is RunState.INMIGRATE:
-                self._set_autostart(False)
-            elif self._is_handing_over and self.outgoing is not None:
-                self.outgoing.resumes_guest = False
-            elif self.run_state is RunState.RUNNING:
-                await self._within(self.guest.pause, "pause")
-                self._become(RunState.PAUSED)
-                await self._tell(GuestPaused())
+        """Pause the guest; see :meth:`~transship.hosting.keeper.Keeper.stop`."""
+        await self._keeper.stop()
 
     async def cont(self) -> None:
-        """Let the guest run; one that is still to arrive will be started.
+        """Let the guest run; see :meth:`~transship.hosting.keeper.Keeper.cont`."""
+        await self._keeper.cont()
 
-        Raises:
-            BlockedError: It is being handed over, or runs on the destination.
-            MigrationError: It does not resume.
-        """
-        async with self._operating:
-            if self.run_state is RunState.INMIGRATE:
-                self._set_autostart(True)
-            elif self._is_handing_over:
-                raise BlockedError(
-                    "the guest cannot be resumed while it is handed over",
-                    hint="wait for the end of the migration, or cancel it",
-                )
-            elif self.run_state is not RunState.RUNNING:
-                self._check_still_ours()
-                await self._within(self.guest.resume, "resume")
-                self._become(RunState.RUNNING)
-                await self._tell(GuestResumed())
+    def blocked_reasons(self) -> list[str]:
+        """All that forbids moving the guest at the moment, each with its owner."""
+        return [str(blocker) for blocker in blockers_of(self.guest, self.blockers)]
 
     def announce(self, parameters: Parameters) -> None:
         """Begin to let the guest announce itself, on a schedule; does not wait for its end.
@@ -148,25 +118,9 @@ class Host:
         with announcing:
             await announce(self.guest, parameters)
 
-    def _set_autostart(self, autostart: bool) -> None:
-        self._autostart = autostart
-        if self.incoming is not None:
-            self.incoming.autostart = autostart
-            self._was_told_late = self.incoming.status is MigrationStatus.DEVICE
-
-    async def _obey_late_order(self) -> None:
-        """Do what an operator wanted when the guest was being started, or just not started."""
-        if self._was_told_late:
-            await (self.cont() if self._autostart else self.stop())
-
-    def _check_still_ours(self) -> None:
-        outgoing = self.outgoing
-        if outgoing is not None and outgoing.is_confirmed:
-            raise BlockedError(
-                "the guest has moved away; it is the destination's",
-                expected="a guest that was not handed over",
-                found="the destination's word that it has the guest",
-            )
+    def _announce_no_more(self, notice: Notice) -> None:
+        if isinstance(notice, HandoverBegins):
+            self._announcing.cancel()
 
     # Settings.
 
@@ -221,7 +175,8 @@ class Host:
             uri,
             parameters=self.settings.parameters,
             capabilities=self.settings.capabilities,
-            notifiers=self._notifiers_of(self._heed_outgoing),
+            notifiers=Notifiers(self.notifiers),
+            custodian=self._keeper.departure(),
             blockers=self.blockers,
             limiter=self._limiter,
         )
@@ -269,9 +224,9 @@ class Host:
             uri,
             parameters=self.settings.parameters,
             capabilities=self.settings.capabilities,
-            notifiers=self._notifiers_of(self._heed_incoming),
+            notifiers=Notifiers(self.notifiers),
+            custodian=self._keeper.arrival(),
             on_listening=lambda _: is_listening.set(),
-            autostart=self._autostart,
         )
         self.incoming, self.exits_on_error = incoming, exits_on_error
         self._nursery.start_soon(self._carry_out, incoming, is_listening)
@@ -290,82 +245,35 @@ class Host:
         finally:
             had_begun = has_begun.is_set()
             has_begun.set()
+        if attempt is self.incoming and attempt.status is MigrationStatus.COMPLETED:
+            self.announce(self.settings.parameters)
         if had_begun and self._on_over is not None:
             await self._on_over(attempt)
-
-    def _notifiers_of(self, heed: Notifier) -> Notifiers:
-        notifiers = Notifiers(self.notifiers)
-        notifiers.add(heed, "the host")
-        return notifiers
-
-    async def _heed_outgoing(self, notice: Notice) -> None:
-        """Keep the run state true while the guest moves away."""
-        match notice:
-            case HandoverBegins():
-                self._is_handing_over = True
-                self._announcing.cancel()
-                try:
-                    async with self._operating:
-                        pass  # whoever has begun to pause or to resume the guest ends first
-                finally:
-                    self._stood_as = RunState.PAUSED
-                    if self.run_state is not RunState.RUNNING:
-                        self._stood_as = self.run_state
-                        self._become(RunState.FINISH_MIGRATE)
-            case GuestPaused():
-                self._become(RunState.FINISH_MIGRATE)
-            case GuestResumed():
-                self._become(RunState.RUNNING)
-            case StatusReached(status) if status.is_final:
-                self._is_handing_over = False
-                if self.outgoing is not None and not self.outgoing.owns_guest:
-                    self._become(RunState.POSTMIGRATE)
-                elif self.run_state is RunState.FINISH_MIGRATE:
-                    self._become(self._stood_as)
-                elif self.outgoing is not None and not self.outgoing.resumes_guest:
-                    await self.stop()  # it was told to when it was about to be paused
-
-    async def _heed_incoming(self, notice: Notice) -> None:
-        """Keep the run state true when the guest arrives, and let it announce itself."""
-        match notice:
-            case GuestResumed():
-                self._become(RunState.RUNNING)
-            case StatusReached(MigrationStatus.COMPLETED):
-                if self.run_state is RunState.INMIGRATE:
-                    self._become(RunState.PAUSED)
-                self.announce(self.settings.parameters)
-                await self._obey_late_order()
-            case StatusReached(MigrationStatus.FAILED):
-                if self.incoming is not None and isinstance(self.incoming.error, HandoverError):
-                    self._become(RunState.PAUSED)
+        self._notify()
 
     # The end.
 
-    async def quit(self, reason: str) -> None:
-        """Ask the process to end, once what is under way has been brought to an end.
-
-        Args:
-            reason: In QEMU's words: ``host-qmp-quit``, or ``host-signal``.
-        """
-        if self.quit_reason is not None:
+    async def quit(self, cause: ShutdownCause) -> None:
+        """Ask the process to end, and cancel what is under way; the first cause counts."""
+        if self.shutdown_cause is not None:
             return
-        self.quit_reason = reason
+        self.shutdown_cause = cause
         try:
-            await self._tell(ShuttingDown(reason))
+            await self._tell(ShuttingDown(cause))
         finally:
-            self.is_quitting.set()
+            if self.active is not None:
+                self.active.cancel()
+            self._notify()
 
-    # Private steps.
+    async def wait_for_quit(self) -> ShutdownCause:
+        """Wait until somebody has asked the process to end, and nothing is under way any more."""
+        while self.shutdown_cause is None or self.active is not None:
+            await self._has_changed.wait()
+        return self.shutdown_cause
 
-    def _become(self, run_state: RunState) -> None:
-        check_transition(self.run_state, run_state)
-        self.run_state = run_state
-
-    async def _within(self, action: Callable[[], Awaitable[None]], name: str) -> None:
-        try:
-            await within(action, self.settings.parameters.guest_timeout_s, name)
-        except Exception as error:
-            raise as_migration_error(error) from error
+    def _notify(self) -> None:
+        self._has_changed.set()
+        self._has_changed = trio.Event()
 
     async def _tell(self, notice: Notice) -> None:
         await self.notifiers.tell(notice, timeout_s=self.settings.parameters.notice_timeout_s)

@@ -101,14 +101,14 @@ class SectionHooks:
         """Yield the body of one PART record.
 
         Source side, any number of times, while the guest runs; live sections only, the next one
-        only when this one has nothing left for this round. Runs in a worker thread. Without it
+        only when this one has nothing left for this pass. Runs in a worker thread. Without it
         the section is sent whole by ``complete``.
 
         Args:
             budget_bytes: Stop after about so many; at least one page may always be sent.
 
         Returns:
-            The generator, whose own return value says whether this round is through.
+            The generator, whose own return value says whether this pass is through.
         """
 
     @hookspec(firstresult=True)

@@ -17,15 +17,15 @@ import pytest
 import trio
 
 from transship.abc.channel import Channel, ReturnPath
-from transship.abc.section import Pending, Section, Segments
+from transship.abc.section import LiveCounters, Pending, Section, Segments
 from transship.abc.settings import Parameters, Settings
 from transship.abc.transport import Address, Listener
-from transship.control.commands import protocol
-from transship.control.registry import CommandTable, Context
+from transship.control.registry import CommandTable
+from transship.control.server import protocol
 from transship.control.server.dispatcher import Dispatcher
 from transship.control.server.jsonstream import Message
-from transship.control.server.session import Session
 from transship.control.service import all_commands
+from transship.control.session import Session
 from transship.engine.notifiers import Notice, StatusReached
 from transship.engine.status import MigrationStatus
 from transship.errors import BlockedError, ConnectError
@@ -305,9 +305,13 @@ class _RAM(Section):
         if pages:
             yield from reader.fill(self._block.view[: pages * PAGE])
 
+    def live_counters(self) -> LiveCounters:
+        return LiveCounters(
+            sent_bytes=self._pages * PAGE, handled_pages=self._pages, dirty_syncs=self._syncs
+        )
+
     def statistics(self) -> dict[str, int]:
         counted = {
-            "dirty_sync_count": self._syncs,
             "normal": self._pages,
             "normal_bytes": self._pages * PAGE,
             "page_size": PAGE,
@@ -345,9 +349,8 @@ class Side:
         self.host = host
         self.notices: list[Notice] = []
         self._changed = trio.Event()
-        self._dispatcher = Dispatcher(
-            Context(host, Session("an operator", is_negotiated=True), TABLE)
-        )
+        session = Session("an operator", is_negotiated=True)
+        self._dispatcher = Dispatcher(host, session, TABLE)
         host.notifiers.add(self._note, "the test")
 
     def _note(self, notice: Notice) -> None:
@@ -368,7 +371,8 @@ class Side:
             Refused: It is answered with an error.
         """
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
-        answer = await self._dispatcher.answer(Message({"execute": command, "arguments": named}))
+        message = Message({"execute": command, "arguments": named})
+        answer = await self._dispatcher.answer(message, 1)
         reply = json.loads(answer)
         if "error" in reply:
             raise Refused(reply["error"]["class"], reply["error"]["desc"])

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from transship.engine.notifiers import GuestPaused, GuestResumed, ShuttingDown
+from transship.engine.notifiers import GuestPaused, GuestResumed
+from transship.hosting.shutdown import ShutdownCause, ShuttingDown
 
 from .bench import ADDRESS, BLIND, Bench, Json, Side, open_side
 
@@ -230,11 +231,11 @@ async def test_stop_that_comes_when_the_guest_is_just_started_is_not_lost(bench:
 
 
 async def test_quit_asks_for_the_end_once(here: Side) -> None:
-    assert not here.host.is_quitting.is_set()
+    assert here.notices == []
     for _ in range(2):
         assert await here.execute("quit") == {}
-    assert here.host.is_quitting.is_set()
-    assert here.notices == [ShuttingDown("host-qmp-quit")]
+    assert here.host.shutdown_cause is ShutdownCause.HOST_QMP_QUIT
+    assert here.notices == [ShuttingDown(ShutdownCause.HOST_QMP_QUIT)]
 
 
 @pytest.mark.parametrize("command", ["stop", "cont", "quit"])

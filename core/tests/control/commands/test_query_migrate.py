@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from transship.abc.guest import Blocker
-from transship.control.info import MigrationStatus
+from transship.control.commands.query_migrate import MigrationStatus
 from transship.engine.rates import Period
 from transship.engine.status import MigrationStatus as EngineStatus
 
@@ -246,9 +246,9 @@ async def test_xbzrle_is_said_when_it_is_on(bench: Bench) -> None:
     }
     outgoing(here).statistics.period = Period(
         elapsed_s=1.5,
-        counters={
+        reported={
             "ram": {
-                "xbzrle_handled_pages": 8,
+                "handled_pages": 8,
                 "xbzrle_cache_miss": 2,
                 "xbzrle_raw_bytes": 3 * PAGE,
                 "xbzrle_encoded_bytes": PAGE,

@@ -8,7 +8,9 @@ import pytest
 
 from transship.abc.settings import QEMU_10_0, Capability
 from transship.control.commands.capabilities import LACKING, MigrationCapability
-from transship.control.commands.parameters import MigrationParameters, default_of
+from transship.control.commands.parameters import PARAMETERS, MigrationParameters, default_of
+from transship.control.qapi.composites import ObjectType
+from transship.control.qapi.declaring import type_of
 from transship.hosting.host import open_host
 
 from .bench import PAGE, RAM, Bench, Json, Machine, Refused, Side
@@ -383,6 +385,12 @@ async def test_schema_has_the_parameters_that_there_are_and_no_others(
     assert members_of(schema, "migrate-set-parameters").keys() == DEFAULTS.keys()
     returned = schema[schema["query-migrate-parameters"]["ret-type"]]["members"]
     assert {one["name"] for one in returned} == DEFAULTS.keys()
+
+
+def test_every_parameter_is_a_member_and_every_member_a_parameter() -> None:
+    type_ = type_of(MigrationParameters)
+    assert isinstance(type_, ObjectType)
+    assert type_.members.keys() == PARAMETERS.keys()
 
 
 async def test_every_parameter_of_qemu_is_there_or_refused_with_a_reason(fresh: Side) -> None:

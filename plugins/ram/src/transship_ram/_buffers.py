@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from transship.wire.constants import PageFlag
 from transship.wire.limits import IDSTR_BYTES, MIB
+from transship_ram._records import WORD_BYTES
 from transship_ram._table import encode_name
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
 _BATCH_BYTES: Final = 1 * MIB
 """Guest memory in one batch, and so in a buffer of full pages: larger ones leave the cache."""
-
-WORD_BYTES: Final = 8
 
 _BUFFERS: Final = 3
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from transship.memory import kernels
 from transship.wire.limits import MIB
-from transship_ram._pack import FULL_TAG, ZERO_RECORD_BYTES, ZERO_TAG
+from transship_ram._records import FULL_TAG, ZERO_RECORD_BYTES, ZERO_TAG, full_record_bytes
 
 if TYPE_CHECKING:
     from transship_ram._arrays import Marks, Numbers
@@ -31,7 +31,7 @@ class BulkLoader:
 
     def __init__(self, page_size: int) -> None:
         self._page_size = page_size
-        self._record_bytes = 8 + page_size
+        self._record_bytes = full_record_bytes(page_size)
         self._kernels = kernels.current()
         most_records = _MOST_BYTES // page_size
         self._pages: Numbers = np.zeros(most_records, np.int64)
@@ -63,7 +63,7 @@ class BulkLoader:
         pages, zeros = self._pages[:count], self._zeros[:count]
         ends = np.cumsum(np.where(zeros, ZERO_RECORD_BYTES, self._record_bytes))
         cleared = int(np.count_nonzero(zeros))
-        block.counts.zero += cleared
+        block.counts.duplicate += cleared
         block.counts.normal += count - cleared
 
         stays = _last_of_each(pages)

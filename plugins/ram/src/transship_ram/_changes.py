@@ -7,21 +7,22 @@ the cache keeps of a page is what was last sent of it.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from transship.errors import LocalError
 from transship.memory import kernels
-from transship.wire.constants import PageFlag
-from transship_ram._buffers import WORD_BYTES
+from transship_ram._arrays import find_holes
 from transship_ram._cache import PageCache
-from transship_ram._pack import (
+from transship_ram._records import (
+    CHANGE_HEAD_BYTES,
+    CHANGE_TAG,
     FULL_TAG,
+    WORD_BYTES,
     ZERO_RECORD_BYTES,
     ZERO_TAG,
     count_within,
-    find_holes,
     full_record_bytes,
 )
 
@@ -35,10 +36,6 @@ if TYPE_CHECKING:
     from transship_ram._cache import Found
     from transship_ram._counts import SentCounts
 
-_CHANGE_TAG: Final = int(PageFlag.XBZRLE | PageFlag.CONTINUE)
-_CHANGE_HEAD_BYTES: Final = 3
-"""Between the word and the encoding: its kind and its length."""
-
 
 class ChangePacker:
     """Records pages as changes where that is possible, or else in full or as zero.
@@ -46,7 +43,7 @@ class ChangePacker:
     Args:
         page_size: Bytes of a target page.
         blocks: In table order.
-        buffers: Where the records go; made for records of :func:`change_record_bytes`.
+        buffers: Where the records go; made for records of changes.
         counts: Kept up to date.
         settings: Say how large the cache is to be, now and later.
 
@@ -114,7 +111,7 @@ class ChangePacker:
             np.where(found.holds, found.slots, -1).data,
             FULL_TAG,
             ZERO_TAG,
-            _CHANGE_TAG,
+            CHANGE_TAG,
             self._buffers.room(block),
             lengths.data,
         )
@@ -164,7 +161,7 @@ class ChangePacker:
         sizes[zeros] = ZERO_RECORD_BYTES
         is_compared = lengths >= 0
         changes = lengths[is_compared]
-        sizes[is_compared] = np.where(changes, WORD_BYTES + _CHANGE_HEAD_BYTES + changes, 0)
+        sizes[is_compared] = np.where(changes, WORD_BYTES + CHANGE_HEAD_BYTES + changes, 0)
         return sizes
 
     def _count(self, zeros: Marks, lengths: Numbers, found: Found, named_bytes: int) -> None:
@@ -182,15 +179,10 @@ class ChangePacker:
         counts.overflows += overflows
         counts.changes += changes
         counts.encoded_bytes += encoded_bytes
-        counts.change_bytes += changes * _CHANGE_HEAD_BYTES + encoded_bytes
+        counts.change_bytes += changes * CHANGE_HEAD_BYTES + encoded_bytes
         counts.change_bytes += overflows * self._page_size
         if named_bytes and is_change[np.argmax(lengths != 0)]:  # the first that has a record
             counts.change_bytes += named_bytes
-
-
-def change_record_bytes(page_size: int) -> int:
-    """Bytes of the longest record of a change: an encoding may be as long as a page."""
-    return WORD_BYTES + _CHANGE_HEAD_BYTES + page_size
 
 
 def _cache_bytes(asked_bytes: int, page_size: int) -> int:

@@ -31,6 +31,11 @@ class SentCounts:
     encoded_bytes: int = 0
     cache_bytes: int = 0
 
+    @property
+    def handled(self) -> int:
+        """Pages dealt with, each once; an overflow is one of those sent in full."""
+        return self.normal + self.duplicate + self.hits - self.overflows
+
     def of_xbzrle(self, page_size: int) -> dict[str, int]:
         """See :meth:`transship_ram._section.RAMSection.statistics`."""
         return {
@@ -39,7 +44,6 @@ class SentCounts:
             "xbzrle_pages": self.hits,
             "xbzrle_cache_miss": self.misses,
             "xbzrle_overflow": self.overflows,
-            "xbzrle_handled_pages": self.normal + self.duplicate + self.hits - self.overflows,
             "xbzrle_raw_bytes": self.changes * page_size,
             "xbzrle_encoded_bytes": self.encoded_bytes,
         }

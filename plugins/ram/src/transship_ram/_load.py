@@ -14,6 +14,7 @@ from transship.memory import kernels
 from transship.wire.constants import XBZRLE_ENCODING, PageFlag
 from transship.wire.pages import KINDS, PageWord, split_word
 from transship_ram._bulk import BulkLoader
+from transship_ram._records import WORD_BYTES
 from transship_ram._table import TableEntry, parse_table
 from transship_ram._target import LoadedBlock, PageCounts
 
@@ -58,7 +59,7 @@ class RAMLoader:
         return {
             "total": sum(block.used_length for block in self.blocks),
             "normal": counts.normal,
-            "zero": counts.zero,
+            "duplicate": counts.duplicate,
             "xbzrle": counts.xbzrle,
             "compressed": counts.compressed,
             "page_size": self._page_size,
@@ -73,7 +74,7 @@ class RAMLoader:
         """
         singles = 0
         while True:
-            yield from reader.ensure(8)
+            yield from reader.ensure(WORD_BYTES)
             yield from self._take_plain_records(reader)
             if (yield from self._record(reader)):
                 return
@@ -193,7 +194,7 @@ class RAMLoader:
             case PageFlag.ZERO:
                 yield from self._zero(reader)
                 block.clear_page(word.offset)
-                block.counts.zero += 1
+                block.counts.duplicate += 1
             case PageFlag.XBZRLE:
                 yield from self._xbzrle(reader, word, block)
                 block.counts.xbzrle += 1

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from transship.memory import kernels
-from transship.wire.constants import PageFlag
-from transship_ram._buffers import WORD_BYTES
+from transship_ram._arrays import find_holes
+from transship_ram._records import (
+    FULL_TAG,
+    ZERO_RECORD_BYTES,
+    ZERO_TAG,
+    count_within,
+    full_record_bytes,
+)
 
 if TYPE_CHECKING:
     from transship.memory.ramblock import RAMBlock
     from transship_ram._arrays import Marks, Numbers
     from transship_ram._buffers import RecordBuffers
     from transship_ram._counts import SentCounts
-
-FULL_TAG: Final = int(PageFlag.PAGE | PageFlag.CONTINUE)
-ZERO_TAG: Final = int(PageFlag.ZERO | PageFlag.CONTINUE)
-
-ZERO_RECORD_BYTES: Final = WORD_BYTES + 1
 
 
 class Packer:
@@ -76,26 +77,3 @@ class Packer:
             found = self._kernels.find_zero_pages(block.view, self._page_size, present.data)
             zeros[~zeros] = np.frombuffer(found, np.bool_)
         return zeros
-
-
-def full_record_bytes(page_size: int) -> int:
-    """Bytes of a record of a page in full."""
-    return WORD_BYTES + page_size
-
-
-def find_holes(block: RAMBlock, pages: Numbers) -> Marks:
-    """Which of some ascending pages are known to be zero without being read."""
-    first, end = int(pages[0]), int(pages[-1]) + 1
-    return np.frombuffer(block.find_holes(first, end - first), np.bool_)[pages - first]
-
-
-def count_within(ends: Numbers, budget_bytes: float) -> int:
-    """How many records it takes to reach a budget; all of them, if they do not.
-
-    Args:
-        ends: Where each of them ends, never less than the one before.
-        budget_bytes: More than nothing.
-    """
-    if ends[-1] <= budget_bytes:
-        return len(ends)
-    return int(np.searchsorted(ends, budget_bytes)) + 1

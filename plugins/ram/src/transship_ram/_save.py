@@ -5,15 +5,24 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from transship.abc import Capability, DirtyLog, Guest, Pending, Segments, Settings
+from transship.abc import (
+    Capability,
+    DirtyLog,
+    Guest,
+    LiveCounters,
+    Pending,
+    Segments,
+    Settings,
+)
 from transship.errors import LocalError
 from transship.memory.bitmap import DirtyBitmap
 from transship.wire.constants import EOS_WORD
 from transship.wire.limits import MIB
 from transship_ram._buffers import RecordBuffers
-from transship_ram._changes import ChangePacker, change_record_bytes
+from transship_ram._changes import ChangePacker
 from transship_ram._counts import SentCounts
-from transship_ram._pack import Packer, full_record_bytes
+from transship_ram._pack import Packer
+from transship_ram._records import change_record_bytes, full_record_bytes
 from transship_ram._scan import Batch, Scan
 from transship_ram._table import blocks_in_order, encode_table
 
@@ -30,7 +39,7 @@ the receiver is to hear of its source at least every second or two."""
 
 
 class RAMSaver:
-    """Sends the RAM of one guest, in rounds.
+    """Sends the RAM of one guest, in passes.
 
     Args:
         guest: Whose RAM; nothing of it is touched before :meth:`begin`.
@@ -111,6 +120,7 @@ class RAMSaver:
             "normal": counts.normal,
             "normal_bytes": counts.normal * page_size,
             "duplicate": counts.duplicate,
+            "handled_pages": counts.handled,
             "dirty_sync_count": self._syncs,
             "dirtied_pages": self._dirtied_pages,
             "page_size": page_size,
@@ -118,6 +128,18 @@ class RAMSaver:
         if self._settings.has(Capability.XBZRLE):
             statistics |= counts.of_xbzrle(page_size)
         return statistics
+
+    def live_counters(self) -> LiveCounters:
+        """See :meth:`transship_ram._section.RAMSection.live_counters`."""
+        page_size = self._guest.page_size
+        return LiveCounters(
+            sent_bytes=self._transferred_bytes,
+            handled_pages=self._counts.handled,
+            dirtied_pages=self._dirtied_pages,
+            remaining_bytes=self._scan.dirty_pages * page_size,
+            page_size=page_size,
+            dirty_syncs=self._syncs,
+        )
 
     def _make_packers(self) -> None:
         page_size = self._guest.page_size
@@ -166,9 +188,9 @@ class RAMSaver:
         return buffers.flush()
 
     def _pack(self, batch: Batch, budget_bytes: float) -> int:
-        """Record pages of a batch; returns how many. What goes in the first round is not cached."""
+        """Record pages of a batch; returns how many. What goes in the first pass is not cached."""
         block = self._blocks[batch.block]
-        if self._changes is not None and self._scan.rounds:
+        if self._changes is not None and self._scan.laps:
             return self._changes.pack(
                 block, batch.pages, budget_bytes, now=self._syncs, is_last=self._is_last
             )

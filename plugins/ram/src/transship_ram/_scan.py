@@ -38,7 +38,7 @@ class Scan:
 
     Attributes:
         dirty_pages: How many pages are dirty, as of the last :meth:`recount`.
-        rounds: How often it has come around to the first block again.
+        laps: How often it has come around to the first block again.
     """
 
     def __init__(self, bitmaps: Sequence[DirtyBitmap]) -> None:
@@ -46,7 +46,7 @@ class Scan:
         self._block = 0
         self._page = 0
         self.dirty_pages = 0
-        self.rounds = 0
+        self.laps = 0
         self.recount()
 
     def recount(self) -> None:
@@ -69,7 +69,7 @@ class Scan:
             self._block += 1
             if self._block == len(self._bitmaps):
                 self._block = 0
-                self.rounds += 1
+                self.laps += 1
         return None
 
     def give_back(self, batch: Batch, used: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transship.abc import Guest, Pending, Section, Segments, Settings
+from transship.abc import Guest, LiveCounters, Pending, Section, Segments, Settings
 from transship.plugin.markers import hookimpl
 from transship.wire.constants import RAM_SECTION_VERSION
 from transship_ram._load import RAMLoader
@@ -76,8 +76,10 @@ class RAMSection(Section):
         On the source, as in QMP's ``query-migrate``: ``total`` and ``remaining`` bytes of RAM;
         ``transferred``, the bytes of page records and of the end word of each PART; ``normal``
         pages sent in full, ``normal_bytes`` of them, ``duplicate`` pages sent as zero;
-        ``dirty_sync_count``, 1 after the setup; ``dirtied_pages``, pages that became dirty as
-        found by all syncs so far (its growth in a period is the dirty rate); ``page_size``.
+        ``handled_pages``, all pages dealt with, each as one of sent in full, as zero, as a change,
+        or not at all; ``dirty_sync_count``, 1 after the setup; ``dirtied_pages``, pages that became
+        dirty as found by all syncs so far (its growth in a period is the dirty rate);
+        ``page_size``.
 
         With XBZRLE also, and never without it: ``xbzrle_cache_size``, bytes of its cache, which
         does not only grow; ``xbzrle_pages``, pages found in the cache; ``xbzrle_cache_miss``,
@@ -85,13 +87,17 @@ class RAMSection(Section):
         ``xbzrle_overflow``, pages found there that were sent in full, because their change takes
         more than a page; ``xbzrle_bytes``, bytes of records of changes, less 8 for each, and the
         page size for each overflow. A page found and not changed counts as found, and as nothing
-        else. What rates are made of, by their growth in a period: ``xbzrle_handled_pages``, all
-        pages dealt with, each as one of sent in full, as zero, as a change, or not at all (of
-        them ``xbzrle_cache_miss`` is the cache miss rate); ``xbzrle_raw_bytes`` and
-        ``xbzrle_encoded_bytes``, for pages sent as a change the bytes of the pages, and of
-        their encodings alone (the one by the other is the encoding rate).
+        else. ``xbzrle_raw_bytes`` and ``xbzrle_encoded_bytes``: for pages sent as a change the
+        bytes of the pages, and of their encodings alone. By their growth in a period, the one by
+        the other is the encoding rate, and ``xbzrle_cache_miss`` by ``handled_pages`` the cache
+        miss rate.
 
-        On the destination: ``total``, and pages received as ``normal``, ``zero``, ``xbzrle``
-        and ``compressed``; a page that came twice counts twice.
+        On the destination: ``total``, ``page_size``, and pages received as ``normal``, as
+        ``duplicate``, which are zero, as ``xbzrle`` and as ``compressed``; a page that came twice
+        counts twice.
         """
         return self._loader.statistics() if self._loader.blocks else self._saver.statistics()
+
+    def live_counters(self) -> LiveCounters:
+        """The same as ``transferred``, ``handled_pages``, ``remaining`` and so on (source)."""
+        return self._saver.live_counters()

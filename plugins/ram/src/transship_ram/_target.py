@@ -25,20 +25,20 @@ class PageCounts:
 
     Args:
         normal: In full.
-        zero: As zero.
+        duplicate: As zero.
         xbzrle: As a difference to what was there.
         compressed: Deflated.
     """
 
     normal: int = 0
-    zero: int = 0
+    duplicate: int = 0
     xbzrle: int = 0
     compressed: int = 0
 
     def __add__(self, other: PageCounts) -> PageCounts:
         return PageCounts(
             self.normal + other.normal,
-            self.zero + other.zero,
+            self.duplicate + other.duplicate,
             self.xbzrle + other.xbzrle,
             self.compressed + other.compressed,
         )

@@ -1,1 +1,1 @@
-"""Drives a migration over QMP, of a QEMU or of a guest that we host."""
+"""The bodies of the verbs that drive a migration over QMP, of a QEMU or of a guest of ours."""

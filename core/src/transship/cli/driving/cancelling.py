@@ -7,12 +7,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from transship.cli.driving.ends import GUEST_GONE, conclude, guest_facts, is_given_up, lost, where
+from transship.cli.driving.ends import (
+    CANCEL_PATIENCE_S,
+    GUEST_GONE,
+    guest_facts,
+    is_given_up,
+    lost,
+    overdue,
+    tell,
+    where,
+)
 from transship.cli.driving.following import settle
-from transship.cli.driving.peer import MigrationInfo, RunState, reach
-from transship.cli.exits import ExitCode
+from transship.cli.driving.peer import MigrationInfo, StatusInfo, reach
+from transship.cli.exits import ExitCode, exit_code
+from transship.cli.results import result_of
 from transship.control.client import QmpCommandError, QmpError
-from transship.errors import RemoteError
+from transship.errors import BlockedError, MigrationError, RemoteError, UnknownOutcomeError
 from transship.units import format_time
 
 if TYPE_CHECKING:
@@ -20,8 +30,6 @@ if TYPE_CHECKING:
     from transship.control.address import QmpAddress
 
 _POLL_S: Final = 0.02
-_PATIENCE_S: Final = 30.0
-"""How long it may take to end. A QEMU's takes some milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +43,30 @@ class _Cancelled:
     """
 
     info: MigrationInfo
-    guest: RunState
+    guest: StatusInfo
     took_s: float | None
 
     @property
-    def code(self) -> ExitCode:
-        """The exit code."""
+    def error(self) -> MigrationError | None:
+        """Why the guest is not where it was; or why it was, but not because of us."""
         if self.info.status == "completed" and self.guest.status in GUEST_GONE:
-            return ExitCode.REFUSED
+            return BlockedError("the migration has completed")
+        cause = self.info.error_desc or "the peer gives no reason"
         if is_given_up(self.info, self.guest):
-            return ExitCode.UNKNOWN
+            return UnknownOutcomeError(cause)
         if self.info.status == "failed" and self.took_s is not None:
-            return ExitCode.FAILED
-        return ExitCode.DONE
+            return MigrationError(cause)
+        return None
 
     def facts(self) -> dict[str, Any]:
-        return {
-            "status": self.info.status,
-            "exit_code": int(self.code),
-            "was_running": self.took_s is not None,
-            "took_s": self.took_s,
-            "reason": self.info.error_desc if self.info.status == "failed" else None,
-            "guest": guest_facts(self.guest),
-        }
+        return result_of(
+            self.info.status,
+            self.error,
+            was_running=self.took_s is not None,
+            took_s=self.took_s,
+            reason=self.info.error_desc if self.info.status == "failed" else None,
+            guest=guest_facts(self.guest),
+        )
 
     def text(self) -> str:
         status = self.info.status
@@ -66,7 +75,7 @@ class _Cancelled:
         elif status == "completed":
             happened = "too late: it has completed"
         else:
-            reason = f": {self.info.error_desc}" if status == "failed" else ""
+            reason = f": {self.error.cause}" if status == "failed" and self.error else ""
             happened = f"{status} in {format_time(self.took_s)}{reason}"
         return f"{happened}\n{where(self.guest)}"
 
@@ -80,11 +89,11 @@ async def cancel_there(address: QmpAddress, console: Console) -> int:
     async with reach(address) as peer:
         info = await peer.migration()
         if not info.is_under_way:
-            return _tell(console, _Cancelled(info, await settle(peer), None))
+            return _say(console, _Cancelled(info, await settle(peer), None))
         asked_s = trio.current_time()
         try:
             await peer.cancel()
-            with trio.fail_after(_PATIENCE_S):
+            with trio.fail_after(CANCEL_PATIENCE_S):
                 while True:
                     info = await peer.migration()
                     if not info.is_under_way:
@@ -94,13 +103,12 @@ async def cancel_there(address: QmpAddress, console: Console) -> int:
         except QmpCommandError:
             raise
         except (QmpError, RemoteError) as error:
-            return conclude(console, lost(info, str(error)))
+            return tell(console, lost(info, str(error)))
         except trio.TooSlowError:
-            late = f"it was cancelled {_PATIENCE_S:.0f} s ago, and has not ended"
-            return conclude(console, lost(info, late))
-        return _tell(console, _Cancelled(info, guest, trio.current_time() - asked_s))
+            return tell(console, overdue(info))
+        return _say(console, _Cancelled(info, guest, trio.current_time() - asked_s))
 
 
-def _tell(console: Console, cancelled: _Cancelled) -> int:
+def _say(console: Console, cancelled: _Cancelled) -> ExitCode:
     console.result(cancelled.facts(), cancelled.text())
-    return cancelled.code
+    return exit_code(cancelled.error)

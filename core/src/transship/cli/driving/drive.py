@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import signal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 
-from transship.cli.driving.ends import End, conclude, end_of, lost
+from transship.cli.driving.ends import CANCEL_PATIENCE_S, End, end_of, lost, overdue, tell
 from transship.cli.driving.following import Follower
-from transship.cli.driving.interrupts import LEFT
 from transship.cli.driving.order import cap_text, prepare
 from transship.cli.driving.peer import reach
+from transship.cli.exits import ExitCode
+from transship.cli.interrupts import SIGNALS, Interrupts
+from transship.cli.progress.forecast import OPTION_NAMES
 from transship.cli.progress.views import open_view
 from transship.control.client import (
     QmpClosedError,
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from transship.cli.driving.peer import Peer
     from transship.cli.progress.views import View
 
-_PATIENCE_S: Final = 30.0
-"""How long a migration that is cancelled may take to end. A QEMU's takes some milliseconds."""
-
 
 async def drive(order: Order, console: Console) -> int:
     """Carry out an order. Returns the exit code.
@@ -45,7 +43,7 @@ async def drive(order: Order, console: Console) -> int:
     """
     driver = _Driver(order, console)
     refusal: MigrationError | None = None
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(*SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(driver.heed, signals, nursery)
             nursery.start_soon(driver.expire)
@@ -57,11 +55,11 @@ async def drive(order: Order, console: Console) -> int:
     if refusal is not None:
         raise refusal
     if driver.end is not None:
-        return conclude(console, driver.end)
+        return tell(console, driver.end)
     if not driver.is_asked_for:
         raise CancelledError("cancelled before the migration began")
     console.note("left without waiting for the end: the migration may still run, or be cancelled")
-    return LEFT
+    return ExitCode.LEFT
 
 
 class _Driver:
@@ -94,7 +92,7 @@ class _Driver:
         async with reach(order.address) as self._peer:
             self._console.note(cap_text(await prepare(self._peer, order), order))
             with open_view(self._console, f"{order.address} → {order.uri}") as self._view:
-                self._follower = Follower(self._peer, self._view, order.poll_s)
+                self._follower = Follower(self._peer, self._view, order.poll_s, OPTION_NAMES)
                 self.is_asked_for = True
                 try:
                     await self._peer.migrate(order.uri)
@@ -105,14 +103,14 @@ class _Driver:
                 await self._see_through()
 
     async def heed(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
-        """Cancel the migration at the first signal, and everything at a second SIGINT."""
-        interrupts = 0
+        """Cancel the migration; before it has begun, and when we leave, everything."""
+        interrupts = Interrupts()
         async for number in signals:
-            interrupts += number == signal.SIGINT
-            if interrupts > 1 or not self.is_asked_for:
+            if self.is_asked_for:
+                interrupts.heed(number, self._view.note)
+            if interrupts.is_leaving or not self.is_asked_for:
                 nursery.cancel_scope.cancel()
                 return
-            self._view.note("cancelling" + ("; once more leaves at once" if interrupts else ""))
             if self._reason is None:
                 nursery.start_soon(self._cancel, CancelledError("the migration was cancelled"))
 
@@ -141,7 +139,7 @@ class _Driver:
         except QmpError:
             pass  # the follower loses the connection as well
         else:
-            self._following.deadline = trio.current_time() + _PATIENCE_S
+            self._following.deadline = trio.current_time() + CANCEL_PATIENCE_S
 
     async def _see_through(self) -> None:
         try:
@@ -151,8 +149,6 @@ class _Driver:
             self.end = lost(self._follower.info, str(error))
             return
         if self._following.cancelled_caught:
-            self.end = lost(
-                self._follower.info, f"it was cancelled {_PATIENCE_S:.0f} s ago, and has not ended"
-            )
+            self.end = overdue(self._follower.info)
             return
         self.end = await end_of(self._peer, self._follower, self._reason)

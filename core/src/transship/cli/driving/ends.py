@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from transship.cli.driving.following import settle
 from transship.cli.exits import ExitCode, exit_code
+from transship.cli.results import result_of
 from transship.control.client import QmpError
 from transship.errors import CancelledError, MigrationError, RemoteError, UnknownOutcomeError
 from transship.units import format_size, format_time
@@ -15,10 +16,13 @@ from transship.units import format_size, format_time
 if TYPE_CHECKING:
     from transship.cli.console import Console
     from transship.cli.driving.following import Follower
-    from transship.cli.driving.peer import Limits, MigrationInfo, Peer, RunState
+    from transship.cli.driving.peer import Limits, MigrationInfo, Peer, StatusInfo
 
 GUEST_GONE: Final = frozenset({"postmigrate"})
 """Run states of a guest that is elsewhere."""
+
+CANCEL_PATIENCE_S: Final = 30.0
+"""How long a migration that is cancelled may take to end. A QEMU's takes some milliseconds."""
 
 _LOOK: Final = (
     "the guest may be on either side: look at both with transship status before anything is "
@@ -38,7 +42,7 @@ class End:
     """
 
     info: MigrationInfo
-    guest: RunState | None = None
+    guest: StatusInfo | None = None
     error: MigrationError | None = None
     limits: Limits | None = None
 
@@ -53,14 +57,14 @@ class End:
 
     def facts(self) -> dict[str, Any]:
         """It as plain data, of the shape of the other verbs' results."""
-        return {
-            "status": self._status,
-            "exit_code": int(self.code),
-            "error": self.error.facts() if self.error else None,
-            "guest": guest_facts(self.guest),
-            "statistics": statistics(self.info),
-            "limits": limits_facts(self.limits),
-        }
+        return result_of(
+            self._status,
+            self.error,
+            code=self.code,
+            guest=guest_facts(self.guest),
+            statistics=statistics(self.info),
+            limits=limits_facts(self.limits),
+        )
 
     def text(self) -> str:
         """It for people."""
@@ -76,7 +80,7 @@ class End:
         return "unknown" if is_lost else self.info.status
 
 
-def conclude(console: Console, end: End) -> int:
+def tell(console: Console, end: End) -> int:
     """Print how it ended; returns the exit code."""
     console.result(end.facts(), end.text())
     if end.error is not None and console.as_json:
@@ -126,7 +130,12 @@ def lost(info: MigrationInfo, cause: str) -> End:
     return End(info, error=error)
 
 
-def is_given_up(info: MigrationInfo, guest: RunState | None) -> bool:
+def overdue(info: MigrationInfo) -> End:
+    """How a migration has ended that was cancelled :data:`CANCEL_PATIENCE_S` ago, and has not."""
+    return lost(info, f"it was cancelled {CANCEL_PATIENCE_S:.0f} s ago, and has not ended")
+
+
+def is_given_up(info: MigrationInfo, guest: StatusInfo | None) -> bool:
     """Whether a migration has failed, and the guest is not the source's any more all the same."""
     return info.status == "failed" and guest is not None and guest.status in GUEST_GONE
 
@@ -152,7 +161,7 @@ def _error(info: MigrationInfo, phase: str) -> MigrationError | None:
             )
 
 
-def where(guest: RunState | None) -> str:
+def where(guest: StatusInfo | None) -> str:
     """Say where the guest is, if that is known."""
     if guest is None:
         return ""
@@ -165,7 +174,7 @@ def where(guest: RunState | None) -> str:
     return f"the guest stands still on the source ({guest.status})"
 
 
-def guest_facts(guest: RunState | None) -> dict[str, Any] | None:
+def guest_facts(guest: StatusInfo | None) -> dict[str, Any] | None:
     """What the guest does, as plain data."""
     if guest is None:
         return None
@@ -192,7 +201,7 @@ def statistics(info: MigrationInfo) -> dict[str, Any]:
         "transferred_bytes": ram and ram.transferred,
         "remaining_bytes": ram and ram.remaining,
         "total_bytes": ram and ram.total,
-        "rounds": ram and ram.dirty_sync_count,
+        "dirty_syncs": ram and ram.dirty_sync_count,
         "bandwidth_bytes_per_s": ram and ram.mbps * 1e6 / 8,
         "dirty_rate_bytes_per_s": ram and ram.dirty_pages_rate * ram.page_size,
         "throttle_percent": info.cpu_throttle_percentage,
@@ -218,5 +227,5 @@ def _summary(info: MigrationInfo) -> str:
     if info.downtime is not None:
         parts.append(f"downtime {format_time(info.downtime / 1000)}")
     if info.ram is not None:
-        parts.append(f"{info.ram.dirty_sync_count} rounds")
+        parts.append(f"{info.ram.dirty_sync_count} passes")
     return ", ".join(parts) or "the guest has arrived"

@@ -11,8 +11,8 @@ from transship.cli.progress.forecast import Bounds, forecast
 from transship.cli.progress.measure import Look, Meter
 
 if TYPE_CHECKING:
-    from transship.cli.driving.peer import Peer, RunState
-    from transship.cli.progress.forecast import Forecast
+    from transship.cli.driving.peer import Peer, StatusInfo
+    from transship.cli.progress.forecast import Forecast, Levers
     from transship.cli.progress.views import View
     from transship.control.client import QmpEvents
 
@@ -32,6 +32,7 @@ class Follower:
         peer: Who has it.
         view: Where it is shown.
         poll_s: Pause between two looks. Where the peer emits events, one ends the pause.
+        levers: What whoever looks on can move, should it not converge.
 
     Attributes:
         info: The last look.
@@ -39,13 +40,14 @@ class Follower:
         expected: The last forecast.
     """
 
-    def __init__(self, peer: Peer, view: View, poll_s: float) -> None:
+    def __init__(self, peer: Peer, view: View, poll_s: float, levers: Levers) -> None:
         self.info = MigrationInfo()
         self.phase = ""
         self.expected: Forecast | None = None
         self._peer = peer
         self._view = view
         self._poll_s = poll_s
+        self._levers = levers
         self._meter = Meter()
 
     async def follow(self) -> MigrationInfo:
@@ -69,7 +71,7 @@ class Follower:
         bounds = Bounds(
             limits.cap_bytes_per_s, limits.downtime_limit_s, limits.avail_switchover_bandwidth
         )
-        self.expected = forecast(now, bounds)
+        self.expected = forecast(now, bounds, self._levers)
         if info.is_under_way or self.phase:
             self._view.show(now, self.expected)
         if info.is_under_way:
@@ -90,6 +92,7 @@ def look(info: MigrationInfo, at_s: float) -> Look:
         transferred_bytes=ram.transferred,
         remaining_bytes=ram.remaining,
         total_bytes=ram.total,
+        page_size=ram.page_size,
         rounds=ram.dirty_sync_count,
         send_rate_bytes_per_s=ram.mbps * 1e6 / 8,
         dirty_rate_bytes_per_s=ram.dirty_pages_rate * ram.page_size,
@@ -97,7 +100,7 @@ def look(info: MigrationInfo, at_s: float) -> Look:
     )
 
 
-async def settle(peer: Peer) -> RunState:
+async def settle(peer: Peer) -> StatusInfo:
     """Wait until the guest does what it will go on doing, after a migration has ended.
 
     Returns:
@@ -105,11 +108,11 @@ async def settle(peer: Peer) -> RunState:
     """
     with trio.move_on_after(_SETTLING_S):
         while True:
-            state = await peer.run_state()
+            state = await peer.status()
             if state.status not in _BETWEEN:
                 return state
             await trio.sleep(_SETTLING_POLL_S)
-    return await peer.run_state()
+    return await peer.status()
 
 
 async def _pause(events: QmpEvents, duration_s: float) -> None:

@@ -85,7 +85,7 @@ class MigrationInfo(msgspec.Struct, frozen=True, rename="kebab"):
         return self.status not in ENDED and self.status != NEVER
 
 
-class RunState(msgspec.Struct, frozen=True):
+class StatusInfo(msgspec.Struct, frozen=True):
     """``query-status``."""
 
     status: str
@@ -132,9 +132,9 @@ class Peer:
             return self.client.package
         return f"QEMU {self.client.version}" if self.client.version else ""
 
-    async def run_state(self) -> RunState:
+    async def status(self) -> StatusInfo:
         """What the guest does."""
-        return await self._ask("query-status", RunState)
+        return await self._ask("query-status", StatusInfo)
 
     async def migration(self) -> MigrationInfo:
         """Where the migration is."""
@@ -192,10 +192,10 @@ async def reach(address: QmpAddress) -> AsyncIterator[Peer]:
         async with open_qmp(address, timeout_s=_GREETING_S) as client:
             yield Peer(client)
     except QmpError as error:
-        raise as_migration_error(error) from error
+        raise refusal_of(error) from error
 
 
-def as_migration_error(error: QmpError) -> MigrationError:
+def refusal_of(error: QmpError) -> MigrationError:
     """What a broken conversation means as long as nothing has been started in it."""
     match error:
         case QmpCommandError():

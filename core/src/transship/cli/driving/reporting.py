@@ -24,7 +24,7 @@ async def report_on(address: QmpAddress, console: Console) -> int:
         MigrationError: It cannot be reached.
     """
     async with reach(address) as peer:
-        guest = await peer.run_state()
+        guest = await peer.status()
         info = await peer.migration()
         limits = await peer.limits()
         capabilities = [name for name, is_on in (await peer.capabilities()).items() if is_on]
@@ -66,7 +66,7 @@ def _rows(info: MigrationInfo, limits: Limits) -> Iterator[tuple[str, str]]:
         size = format_size(received.transferred)
         yield "received", f"{size} for {format_size(received.total)} of memory"
     if (ram := info.ram) is not None:
-        yield "moved", f"{format_size(ram.transferred)}, {ram.dirty_sync_count} rounds"
+        yield "moved", f"{format_size(ram.transferred)}, {ram.dirty_sync_count} passes"
         yield "left", f"{format_size(ram.remaining)} of {format_size(ram.total)}"
         yield "send rate", format_rate(ram.mbps * 1e6 / 8)
         yield "dirty rate", format_rate(ram.dirty_pages_rate * ram.page_size)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from transship.units import parse_rate, parse_size, parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 Value = bool | int | str
 
@@ -34,19 +35,28 @@ def _parse_milliseconds(text: str) -> int:
     return milliseconds(parse_time(text))
 
 
-_UNITS: Final[dict[str, Callable[[str], int]]] = {
-    DOWNTIME_LIMIT: _parse_milliseconds,
-    "announce-initial": _parse_milliseconds,
-    "announce-max": _parse_milliseconds,
-    "announce-step": _parse_milliseconds,
-    "x-checkpoint-delay": _parse_milliseconds,
-    "x-vcpu-dirty-limit-period": _parse_milliseconds,
-    MAX_BANDWIDTH: parse_rate,
-    "avail-switchover-bandwidth": parse_rate,
-    "max-postcopy-bandwidth": parse_rate,
-    "xbzrle-cache-size": parse_size,
+_READERS: Final[Mapping[str, Callable[[str], int]]] = {
+    "ms": _parse_milliseconds,
+    "bytes/s": parse_rate,
+    "bytes": parse_size,
 }
-"""Parameters that are a time, a rate or a size. A number alone is in QMP's unit, as everywhere."""
+"""How people write a value, by QMP's unit. A number alone is in that unit, as everywhere."""
+
+_QEMUS_OWN: Final[Mapping[str, str]] = {
+    "max-postcopy-bandwidth": "bytes/s",
+    "x-checkpoint-delay": "ms",
+    "x-vcpu-dirty-limit-period": "ms",
+}
+"""Units of the parameters that a QEMU has and we do not."""
+
+
+@cache
+def _units() -> Mapping[str, str]:
+    """Units of all parameters; ours are where they are defined, which is not loaded for help."""
+    from transship.control.commands.parameters import PARAMETERS
+
+    return {**_QEMUS_OWN, **{name: one.unit for name, one in PARAMETERS.items()}}
+
 
 _WORDS: Final = frozenset(
     {"mode", "multifd-compression", "tls-authz", "tls-creds", "tls-hostname", "zero-page-detection"}
@@ -94,9 +104,9 @@ def _value(name: str, text: str) -> Value:
         return text
     if re.fullmatch(r"-?[0-9]+", text):
         return int(text)
-    if name in _UNITS:
+    if (read := _READERS.get(_units().get(name, ""))) is not None:
         try:
-            return _UNITS[name](text)
+            return read(text)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return _SWITCHES.get(text.lower(), text)

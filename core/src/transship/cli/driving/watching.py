@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import signal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-import trio
-
-from transship.cli.driving.ends import End, conclude, end_of, lost
+from transship.cli.driving.ends import End, end_of, lost, tell
 from transship.cli.driving.following import Follower
 from transship.cli.driving.peer import NEVER, reach
+from transship.cli.exits import ExitCode
+from transship.cli.interrupts import until_interrupted
+from transship.cli.progress.forecast import PARAMETER_NAMES
 from transship.cli.progress.views import open_view
 from transship.control.client import QmpError
-from transship.errors import BlockedError, MigrationError, RemoteError
+from transship.errors import BlockedError, RemoteError
 
 if TYPE_CHECKING:
     from transship.cli.console import Console
     from transship.control.address import QmpAddress
-
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 async def watch_over(address: QmpAddress, poll_s: float, console: Console) -> int:
@@ -27,44 +25,29 @@ async def watch_over(address: QmpAddress, poll_s: float, console: Console) -> in
     A signal ends the watching, and nothing else.
 
     Returns:
-        The exit code: as if we had started it; after a signal, 128 more than the signal.
+        The exit code: as if we had started it; :attr:`ExitCode.LEFT` after a signal.
 
     Raises:
         MigrationError: There has been none, or the peer cannot be reached.
     """
-    end: End | None = None
-    refusal: MigrationError | None = None
-    caught = 0
-    with trio.open_signal_receiver(*_SIGNALS) as signals:
-        async with trio.open_nursery() as nursery:
-
-            async def leave() -> None:
-                nonlocal caught
-                caught = await anext(signals)
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(leave)
-            try:
-                end = await _watch(address, poll_s, console)
-            except MigrationError as error:
-                refusal = error
-            nursery.cancel_scope.cancel()
-    if refusal is not None:
-        raise refusal
-    if end is not None:
-        return conclude(console, end)
-    console.note("not watching any more; the migration goes on")
-    return 128 + caught
+    code = await until_interrupted(_watch, address, poll_s, console)
+    if code == ExitCode.LEFT:
+        console.note("not watching any more; the migration goes on")
+    return code
 
 
-async def _watch(address: QmpAddress, poll_s: float, console: Console) -> End:
+async def _watch(address: QmpAddress, poll_s: float, console: Console) -> int:
+    return tell(console, await _see_end(address, poll_s, console))
+
+
+async def _see_end(address: QmpAddress, poll_s: float, console: Console) -> End:
     async with reach(address) as peer:
         if (await peer.migration()).status == NEVER:
             raise BlockedError(
                 f"{address} has not migrated", hint="transship migrate starts a migration"
             )
         with open_view(console, str(address)) as view:
-            follower = Follower(peer, view, poll_s)
+            follower = Follower(peer, view, poll_s, PARAMETER_NAMES)
             try:
                 await follower.follow()
             except (QmpError, RemoteError) as error:

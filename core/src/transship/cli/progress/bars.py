@@ -1,7 +1,7 @@
 """Two bars in a terminal; the only module that imports rich.
 
-The first is the first pass: it only grows. The second is how much of what a round has to send
-fits the downtime limit: full is the switchover. It changes from one round to the next, and
+The first is the first pass: it only grows. The second is how much of what a pass has to send
+fits the downtime limit: full is the switchover. It changes from one pass to the next, and
 where it shrinks the guest writes more than before.
 """
 
@@ -98,7 +98,7 @@ def _fitting(now: Measurements, expected: Forecast) -> tuple[RenderableType, str
         return _bar(0.0), "", "known after the first pass"
     fits = min(expected.threshold_bytes / max(now.left_bytes, 1), 1.0)
     amounts = f"{format_size(expected.threshold_bytes)} of {format_size(now.left_bytes)}"
-    return _bar(fits), f"{fits:4.0%}", f"{amounts} a round"
+    return _bar(fits), f"{fits:4.0%}", f"{amounts} a pass"
 
 
 def _bar(done: float) -> ProgressBar:

@@ -25,7 +25,6 @@ _ALIKE: Final = 0.95
 _CAPPED: Final = 0.8
 """A channel that is sent on at less than this part of the cap is slower than the cap."""
 
-_PAGE_BYTES: Final = 4096
 _LONGEST_ROUNDS: Final = 200
 
 
@@ -91,6 +90,26 @@ class Bounds:
     switchover_rate_bytes_per_s: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Levers:
+    """What whoever looks on can move, by the name that they know.
+
+    Args:
+        cap: The cap of the send rate.
+        downtime: The downtime limit.
+    """
+
+    cap: str
+    downtime: str
+
+
+OPTION_NAMES: Final = Levers(cap="--bandwidth", downtime="--downtime")
+"""Of whoever starts a migration with a verb."""
+
+PARAMETER_NAMES: Final = Levers(cap="max-bandwidth", downtime="downtime-limit")
+"""Of everybody else: migration parameters, which act upon a migration under way."""
+
+
 _SENTENCES: Final[dict[str, tuple[Outlook, str]]] = {
     "none": (Outlook.PREPARING, "no migration"),
     "setup": (Outlook.PREPARING, "connecting"),
@@ -114,8 +133,8 @@ _SENTENCES: Final[dict[str, tuple[Outlook, str]]] = {
 }
 
 
-def forecast(now: Measurements, bounds: Bounds) -> Forecast:
-    """Say what will become of a migration."""
+def forecast(now: Measurements, bounds: Bounds, levers: Levers = OPTION_NAMES) -> Forecast:
+    """Say what will become of a migration, and what can be done if it does not converge."""
     if now.status == "postcopy-active":
         return _postcopy(now)
     if now.status != "active":
@@ -140,7 +159,7 @@ def forecast(now: Measurements, bounds: Bounds) -> Forecast:
     if dirty is None:
         return Forecast(Outlook.MEASURING, "measuring how fast the guest writes", threshold)
     if dirty >= _ALIKE * send:
-        return Forecast(Outlook.NOT_CONVERGING, _never(now, dirty, send, bounds), threshold)
+        return Forecast(Outlook.NOT_CONVERGING, _never(now, dirty, send, bounds, levers), threshold)
     return _converging(now, dirty, send, threshold)
 
 
@@ -165,7 +184,7 @@ def _first_pass(now: Measurements, bounds: Bounds) -> Forecast:
 
 def _converging(now: Measurements, dirty: float, send: float, threshold: int) -> Forecast:
     """Each round sends what the guest wrote while the one before was sent."""
-    enough = max(threshold, _PAGE_BYTES)
+    enough = max(threshold, now.page_size)
     took_s = now.remaining_bytes / send
     left = now.left_bytes * dirty / send
     for rounds in range(1, _LONGEST_ROUNDS):
@@ -180,14 +199,14 @@ def _converging(now: Measurements, dirty: float, send: float, threshold: int) ->
     )
 
 
-def _never(now: Measurements, dirty: float, send: float, bounds: Bounds) -> str:
+def _never(now: Measurements, dirty: float, send: float, bounds: Bounds, levers: Levers) -> str:
     cap = bounds.cap_bytes_per_s
     if cap is None:
-        limit = "no cap (--downtime)"
+        limit = f"no cap ({levers.downtime})"
     elif send >= _CAPPED * cap:
-        limit = f"cap {format_rate(cap)} (--bandwidth)"
+        limit = f"cap {format_rate(cap)} ({levers.cap})"
     else:
-        limit = f"cap {format_rate(cap)} is not reached (--downtime)"
+        limit = f"cap {format_rate(cap)} is not reached ({levers.downtime})"
     text = (
         f"will not converge at this rate: dirties {format_rate(dirty)}, "
         f"sends {format_rate(send)}, {limit}"

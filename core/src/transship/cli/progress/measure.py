@@ -34,6 +34,7 @@ class Look:
         transferred_bytes: All that was sent.
         remaining_bytes: What is known to be left of this round.
         total_bytes: Size of the guest's memory.
+        page_size: Bytes of one of its pages.
         rounds: How often the dirty log was read; 1 in the first pass.
         send_rate_bytes_per_s: By the peer's own measurement; 0 if it has none.
         dirty_rate_bytes_per_s: The same of what the guest writes; a QEMU says 0 also as long as it
@@ -46,6 +47,7 @@ class Look:
     transferred_bytes: int = 0
     remaining_bytes: int = 0
     total_bytes: int = 0
+    page_size: int = 0
     rounds: int = 0
     send_rate_bytes_per_s: float = 0.0
     dirty_rate_bytes_per_s: float = 0.0
@@ -63,6 +65,7 @@ class Measurements:
         transferred_bytes: All that was sent.
         remaining_bytes: What is known to be left of this round.
         total_bytes: Size of the guest's memory.
+        page_size: Bytes of one of its pages.
         left_bytes: What this round had to send when it began, as far as was seen.
         send_rate_bytes_per_s: None while it is unknown.
         pass_rate_bytes_per_s: How fast the first pass gets on: faster than is sent, where memory
@@ -81,6 +84,7 @@ class Measurements:
     transferred_bytes: int = 0
     remaining_bytes: int = 0
     total_bytes: int = 0
+    page_size: int = 0
     left_bytes: int = 0
     send_rate_bytes_per_s: float | None = None
     pass_rate_bytes_per_s: float | None = None
@@ -124,6 +128,7 @@ class Meter:
             transferred_bytes=look.transferred_bytes,
             remaining_bytes=look.remaining_bytes,
             total_bytes=look.total_bytes,
+            page_size=look.page_size,
             left_bytes=left,
             send_rate_bytes_per_s=send_rate,
             pass_rate_bytes_per_s=self._pass_rate(look),

@@ -93,7 +93,7 @@ def facts(now: Measurements, expected: Forecast) -> dict[str, object]:
     """Progress as plain data."""
     return {
         "status": now.status,
-        "rounds": now.rounds,
+        "dirty_syncs": now.rounds,
         "first_pass": round(now.first_pass, 4),
         "transferred_bytes": now.transferred_bytes,
         "remaining_bytes": now.remaining_bytes,
@@ -109,7 +109,7 @@ def figures(now: Measurements) -> list[str]:
     """The figures that are known, for people."""
     parts = []
     if now.rounds:
-        parts.append(f"round {now.rounds}")
+        parts.append(f"pass {now.rounds}")
     if now.transferred_bytes:
         parts.append(f"{format_size(now.transferred_bytes)} moved")
     if now.send_rate_bytes_per_s is not None:

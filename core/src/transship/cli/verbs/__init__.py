@@ -1,1 +1,1 @@
-"""One module a verb."""
+"""One module a verb: its options and its help. What it does is in ``local`` or in ``driving``."""

@@ -7,8 +7,8 @@ import trio
 
 from transship.cli import options
 from transship.cli.console import Console
-from transship.cli.demonstration import Demonstration, demonstrate
 from transship.cli.failing import reports_errors
+from transship.cli.local.demonstration import Demonstration, demonstrate
 
 
 @click.command()

@@ -7,7 +7,7 @@ import click
 from transship.cli import options
 from transship.cli.console import Console
 from transship.cli.failing import reports_errors
-from transship.cli.plugins import collect, render
+from transship.cli.local.plugins import collect, render
 
 
 @click.command()

@@ -11,7 +11,7 @@ from transship.abc.settings import Parameters
 from transship.cli import options
 from transship.cli.console import Console
 from transship.cli.failing import reports_errors
-from transship.cli.hosting import DEFER, Plan, host
+from transship.cli.local.running import DEFER, Plan, run_guest
 from transship.errors import BlockedError
 from transship.guests.spec import parse_guest
 
@@ -94,4 +94,4 @@ def run(
             expected="--migrate-to, and no --incoming",
             hint="transship receive fills a checkpoint, transship send plays it",
         )
-    return trio.run(host, machine, plan, Console(as_json=as_json))
+    return trio.run(run_guest, machine, plan, Console(as_json=as_json))

@@ -13,7 +13,7 @@ from transship.abc.settings import Parameters
 from transship.cli import options
 from transship.cli.console import Console
 from transship.cli.failing import reports_errors
-from transship.cli.session import carry_out, conclude
+from transship.cli.local.attempts import carry_out, conclude
 from transship.guests.stored import StoredGuest
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+import trio
 
 from transship.cli import options
 from transship.cli.console import Console
-from transship.cli.driving.interrupts import run_until_interrupted
 from transship.cli.driving.reporting import report_on
 from transship.cli.failing import reports_errors
+from transship.cli.interrupts import until_interrupted
 
 if TYPE_CHECKING:
     from transship.control.address import QmpAddress
@@ -30,4 +31,5 @@ def status(address: QmpAddress | None, as_json: bool) -> int:
       transship status --qmp unix:/run/vm.qmp
       transship status --qmp tcp:127.0.0.1:4445 --json
     """
-    return run_until_interrupted(report_on, options.named(address), Console(as_json=as_json))
+    console = Console(as_json=as_json)
+    return trio.run(until_interrupted, report_on, options.named(address), console)

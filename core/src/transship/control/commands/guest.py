@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 from typing import TYPE_CHECKING
 
 from transship.control.qapi.declaring import Object
 from transship.control.registry import CommandTable
 from transship.hosting.runstate import RunState
+from transship.hosting.shutdown import ShutdownCause
 
 if TYPE_CHECKING:
     from transship.control.registry import Context
@@ -44,14 +44,7 @@ async def cont(context: Context) -> None:
 @TABLE.command("quit")
 async def quit_(context: Context) -> None:
     """End the process, once a migration that is under way has been cancelled."""
-    await context.host.quit(ShutdownCause.HOST_QMP_QUIT.value)
-
-
-class ShutdownCause(enum.Enum):
-    """Why the process ends."""
-
-    HOST_QMP_QUIT = "host-qmp-quit"
-    HOST_SIGNAL = "host-signal"
+    await context.host.quit(ShutdownCause.HOST_QMP_QUIT)
 
 
 class ShutdownData(Object):

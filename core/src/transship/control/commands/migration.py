@@ -1,4 +1,4 @@
-"""Starting a migration, steering it, and asking after it."""
+"""Starting a migration, and steering it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import msgspec
 
 from transship.control.commands.addresses import MigrationChannel, the_uri
 from transship.control.commands.parameters import PARAMETERS
+from transship.control.commands.query_migrate import MigrationStatus
 from transship.control.errors import generic
-from transship.control.info import MigrationInfo, MigrationStatus, migration_info
 from transship.control.qapi.declaring import Object, Size
 from transship.control.registry import CommandTable
 from transship.engine.status import MigrationStatus as EngineStatus
@@ -81,12 +81,6 @@ async def migrate_continue(context: Context, arguments: MigrateContinue) -> None
         )
     if outgoing is not None and present is EngineStatus.PRE_SWITCHOVER:
         outgoing.switch_over()
-
-
-@TABLE.command("query-migrate")
-async def query_migrate(context: Context) -> MigrationInfo:
-    """What has become of the last migration, and the figures of one that is under way."""
-    return migration_info(context.host)
 
 
 class AnnounceSelf(Object):

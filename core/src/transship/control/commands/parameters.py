@@ -54,7 +54,11 @@ class Parameter:
 
 PARAMETERS: Final[Mapping[str, Parameter]] = {
     "announce-initial": Parameter(
-        "announce_initial_s", "ms", 0, _UNLIMITED_MS, "before the second announcement"
+        "announce_initial_s",
+        "ms",
+        0,
+        _UNLIMITED_MS,
+        "between the first announcement and the second",
     ),
     "announce-max": Parameter(
         "announce_max_s", "ms", 0, _UNLIMITED_MS, "the longest time between two announcements"
@@ -87,7 +91,7 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
         "bytes/s",
         0,
         _TOP,
-        "what the channel is taken to carry at switchover; 0 is what it carried in the last slice",
+        "what the channel is taken to carry at switchover; 0 is the lowest of the last five slices",
     ),
     "downtime-limit": Parameter(
         "downtime_limit_s", "ms", 0, 2_000_000, "how long the guest may stand still"

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     import msgspec
 
-    from transship.control.qapi.scalars import Feature
-
 
 class Composite(Type):
     """A type with members of its own: an object, or a union of objects."""
@@ -41,14 +39,12 @@ class Member:
         attribute: In Python.
         type: Its type.
         is_required: Whether it must be there.
-        features: Its features.
     """
 
     name: str
     attribute: str
     type: Type
     is_required: bool
-    features: tuple[Feature, ...] = ()
 
 
 class ObjectType(Composite):

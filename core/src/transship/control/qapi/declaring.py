@@ -5,8 +5,7 @@ annotation                                QAPI
 ========================================  ====================================================
 ``str``, ``bool``, ``float``              ``str``, ``bool``, ``number``
 ``int``                                   ``int``: 64 bits, signed
-:data:`UInt8` ... :data:`UInt64`, `Size`  the C type of that name; ``int`` in the schema
-:data:`StrOrNull`                         text or ``null``, which a command gets as ``""``
+`UInt8`, `UInt16`, `UInt64`, `Size`       the C type of that name; ``int`` in the schema
 :data:`AnyJson`                           any JSON value
 an :class:`enum.Enum` with text values    an enumeration
 ``list[T]``                               an array
@@ -15,7 +14,6 @@ a subclass of :class:`Object`             an object
 a member with a default                   an optional member
 ``T | None``, with the default ``None``   the same; ``null`` is refused
 ``T | UnsetType``, with ``UNSET``         the same, where a reply may have a ``null``
-``Annotated[T, DEPRECATED]``              a member with a feature
 ========================================  ====================================================
 """
 
@@ -27,13 +25,12 @@ import typing
 from dataclasses import dataclass
 from functools import cache, partial, reduce
 from operator import or_
-from typing import Annotated, Any, Final, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, TypeAlias, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from transship.control.qapi.composites import Composite, Member, ObjectType, Union
 from transship.control.qapi.scalars import (
-    Alternate,
     Anything,
     Array,
     Enumeration,
@@ -44,27 +41,19 @@ from transship.control.qapi.scalars import (
     Type,
 )
 
-E = TypeVar("E", bound=type[enum.Enum])
-
 STR: Final = Scalar("str", "string", str)
 BOOL: Final = Scalar("bool", "boolean", bool)
-NULL: Final = Scalar("null", "null", type(None), replacement="")
 INT: Final = Integer("int64", -(1 << 63), (1 << 63) - 1)
 
 UInt8: TypeAlias = Annotated[int, Integer("uint8", 0, (1 << 8) - 1)]
 UInt16: TypeAlias = Annotated[int, Integer("uint16", 0, (1 << 16) - 1)]
-UInt32: TypeAlias = Annotated[int, Integer("uint32", 0, (1 << 32) - 1)]
 UInt64: TypeAlias = Annotated[int, Integer("uint64", 0, (1 << 64) - 1, wraps=True)]
 Size: TypeAlias = Annotated[int, Integer("size", 0, (1 << 64) - 1, wraps=True)]
 """Bytes, or bytes per second."""
 
-StrOrNull: TypeAlias = Annotated[str, Alternate((STR, NULL))]
-"""``null`` resets to the default, which for all members of this type is the empty text."""
-
 AnyJson: TypeAlias = Annotated[object, Anything()]
 
 DEPRECATED: Final = Feature.DEPRECATED
-UNSTABLE: Final = Feature.UNSTABLE
 
 
 class Object(msgspec.Struct, rename="kebab", omit_defaults=True, forbid_unknown_fields=True):
@@ -91,26 +80,6 @@ class OneOf:
     name: str
     by: str
     case: str | None = None
-
-
-def features_of(**members: Feature) -> typing.Callable[[E], E]:
-    """Decorate an enumeration whose members have features; the arguments are the Python names."""
-
-    def decorate(enumeration: E) -> E:
-        _FEATURES[enumeration] = {
-            enumeration[name].value: feature for name, feature in members.items()
-        }
-        return enumeration
-
-    return decorate
-
-
-_FEATURES: Final[dict[type[enum.Enum], dict[str, Feature]]] = {}
-
-
-def member_features(enumeration: type[enum.Enum]) -> dict[str, Feature]:
-    """The features of an enumeration's members, by their names in JSON."""
-    return _FEATURES.get(enumeration, {})
 
 
 def type_of(annotation: Any) -> Type:
@@ -157,27 +126,15 @@ def _members(struct: type[Object]) -> list[Member]:
 
 
 def _member(struct: type[Object], field: msgspec.structs.FieldInfo, hint: Any) -> Member:
-    plain, features = _without_features(hint)
     try:
-        if (absent := _absence(plain)) is not None:
+        if (absent := _absence(hint)) is not None:
             if type(field.default) is not absent:
                 raise TypeError(f"a member that may be {absent.__name__} must be so by default")
-            plain, more = _without_features(_without(plain, absent))
-            features += more
-        type_ = type_of(plain)
+            hint = _without(hint, absent)
+        type_ = type_of(hint)
     except TypeError as error:
         raise TypeError(f"{struct.__qualname__}.{field.name}: {error}") from error
-    return Member(field.encode_name, field.name, type_, field.required, features)
-
-
-def _without_features(hint: Any) -> tuple[Any, tuple[Feature, ...]]:
-    """An annotation without the features in it, and these."""
-    if get_origin(hint) is not Annotated:
-        return hint, ()
-    plain, *markers = get_args(hint)
-    features = tuple(marker for marker in markers if isinstance(marker, Feature))
-    others = [marker for marker in markers if not isinstance(marker, Feature)]
-    return (Annotated[(plain, *others)] if others else plain), features
+    return Member(field.encode_name, field.name, type_, field.required)
 
 
 def _is_union(hint: Any) -> bool:

@@ -20,10 +20,9 @@ _INT64_LOWEST: Final = -(1 << 63)
 
 
 class Feature(enum.Enum):
-    """What a client may want to know before it uses a command or a member."""
+    """What a client may want to know before it uses a command."""
 
     DEPRECATED = "deprecated"
-    UNSTABLE = "unstable"
 
 
 class Type(ABC):
@@ -44,25 +43,23 @@ class Type(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Scalar(Type):
-    """A type with one kind of JSON value: text, a truth value, or nothing.
+    """A type with one kind of JSON value: text, or a truth value.
 
     Args:
         name: The builtin type's name in the schema.
         json_type: Its kind there.
         python_type: The only Python type that is accepted.
-        replacement: What a command gets instead of the value.
     """
 
     name: str
     json_type: str
     python_type: type
-    replacement: object = None
 
     def check(self, value: object, place: str) -> object:
         """The value itself, if it is of the one kind."""
         if type(value) is not self.python_type:
             raise wrong_type(value, place, KINDS[self.python_type])
-        return value if self.replacement is None else self.replacement
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,18 +145,3 @@ class Array(Type):
             raise wrong_type(value, place, "an array")
         check = self.element.check
         return [check(one, f"{place}[{index}]") for index, one in enumerate(value)]
-
-
-@dataclass(frozen=True, slots=True)
-class Alternate(Type):
-    """A value of one of several types, which differ in the kind of JSON value."""
-
-    branches: tuple[Scalar, ...]
-
-    def check(self, value: object, place: str) -> object:
-        """What the branch of the value's kind says."""
-        for branch in self.branches:
-            if type(value) is branch.python_type:
-                return branch.check(value, place)
-        kinds = " or ".join(KINDS[branch.python_type] for branch in self.branches)
-        raise wrong_type(value, place, kinds)

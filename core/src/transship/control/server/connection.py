@@ -1,7 +1,10 @@
 """One client: its messages in, replies and events out, over a socket.
 
-One task reads and queues commands, one carries them out, one those that may overtake, one writes. A
+One task reads and queues commands, one carries them out, one those that overtake, one writes. A
 command that has begun is carried out to its end whatever becomes of its client.
+
+The greeting offers ``oob``, so there is a lane for commands that overtake, although none of today
+may: migrate-pause, migrate-recover and yank will.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ from typing import TYPE_CHECKING, Final, final
 
 import trio
 
-from transship.control.server.dispatcher import Dispatcher
 from transship.control.server.inbox import Inbox
 from transship.control.server.jsonstream import Malformed
 from transship.control.server.limits import (
@@ -25,8 +27,9 @@ from transship.control.server.limits import (
 from transship.control.server.outbox import Outbox
 
 if TYPE_CHECKING:
-    from transship.control.registry import Context
+    from transship.control.server.dispatcher import Dispatcher
     from transship.control.server.jsonstream import Found
+    from transship.control.session import Session
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -40,14 +43,17 @@ class Connection:
 
     Args:
         connection: The connected socket; owned from now on.
-        context: What its commands work on.
+        session: What is remembered of the client.
+        dispatcher: Answers its messages.
     """
 
-    def __init__(self, connection: trio.socket.SocketType, context: Context) -> None:
+    def __init__(
+        self, connection: trio.socket.SocketType, session: Session, dispatcher: Dispatcher
+    ) -> None:
         self._socket = connection
-        self._session = context.session
-        self._dispatcher = Dispatcher(context)
-        self._inbox = Inbox(connection, context.session)
+        self._session = session
+        self._dispatcher = dispatcher
+        self._inbox = Inbox(connection, session)
         self._outbox = Outbox()
         self._slots = trio.Semaphore(COMMANDS_IN_FLIGHT)
         self._queue, self._commands = trio.open_memory_channel[_Numbered](COMMANDS_IN_FLIGHT)
@@ -134,8 +140,7 @@ class Connection:
         """Answer commands one after another; those of a client that is gone are not begun."""
         async for number, found in commands:
             if not self._is_broken:
-                self._session.command = number
-                self.send(await self._dispatcher.answer(found))
+                self.send(await self._dispatcher.answer(found, number))
                 await self._outbox.wait_until_low()
             self._slots.release()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from transship.control.errors import CommandError, generic
 from transship.control.qapi.refusals import quoted
+from transship.control.registry import Context
 from transship.control.server.jsonstream import Malformed, Message
 from transship.control.server.jsontext import serialise
 from transship.errors import MigrationError
@@ -15,8 +16,10 @@ from transship.errors import MigrationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from transship.control.registry import Command, Context
+    from transship.control.registry import Command, CommandTable
     from transship.control.server.jsonstream import Found
+    from transship.control.session import Session
+    from transship.hosting.host import Host
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -28,12 +31,15 @@ class Dispatcher:
     """Answers the messages of one client.
 
     Args:
-        context: What its commands work on.
+        host: What its commands work on.
+        session: The client.
+        table: All commands and events there are.
     """
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._session = context.session
+    def __init__(self, host: Host, session: Session, table: CommandTable) -> None:
+        self._host = host
+        self._session = session
+        self._table = table
 
     def overtakes(self, found: Found) -> bool:
         """Whether a message is to be answered before those that came earlier."""
@@ -44,18 +50,22 @@ class Dispatcher:
             and _OOB in found.value
         )
 
-    async def answer(self, found: Found) -> bytes:
+    async def answer(self, found: Found, number: int) -> bytes:
         """Carry out what a message asks for. Returns the reply, as it goes to the client.
 
         Whatever is wrong becomes an error reply. An exception that nobody foresaw is logged as
         well, and does no more harm than that.
+
+        Args:
+            found: The message.
+            number: Which one of the client's it is, counted from 1.
 
         Cancellation: as the command's own; there is no reply then.
         """
         message = found.value if isinstance(found, Message) else None
         identity = {_ID: message[_ID]} if isinstance(message, dict) and _ID in message else {}
         try:
-            return serialise({"return": await self._carry_out(found)} | identity)
+            return serialise({"return": await self._carry_out(found, number)} | identity)
         except CommandError as error:
             refusal = error
         except MigrationError as error:
@@ -66,14 +76,15 @@ class Dispatcher:
         facts = {"class": refusal.error_class, "desc": refusal.desc}
         return serialise({"error": facts} | identity)
 
-    async def _carry_out(self, found: Found) -> object:
+    async def _carry_out(self, found: Found, number: int) -> object:
         if isinstance(found, Malformed):
             raise generic(found.reason)
         request = self._read(found.value)
         command = self._find(request)
         if request.is_oob and not command.allows_oob:
             raise generic(f"the command {quoted(request.name)} cannot be given out of band")
-        return await command.run(self._context, request.arguments)
+        context = Context(self._host, self._session, self._table, number)
+        return await command.run(context, request.arguments)
 
     def _read(self, message: object) -> _Request:
         """Check what every message must look like."""
@@ -102,7 +113,7 @@ class Dispatcher:
             raise CommandError(
                 "CommandNotFound", f"there are no commands before {NEGOTIATE!r} has succeeded"
             )
-        command = self._context.table.find(request.name)
+        command = self._table.find(request.name)
         if command is None:
             raise CommandError("CommandNotFound", f"there is no command {quoted(request.name)}")
         return command

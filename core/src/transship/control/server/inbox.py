@@ -8,8 +8,9 @@ import os
 import socket
 from typing import TYPE_CHECKING, Final
 
+from transship.control.descriptors import UNCLAIMED_DESCRIPTORS
 from transship.control.server.jsonstream import JsonReader
-from transship.control.server.limits import READ_BYTES, UNCLAIMED_DESCRIPTORS
+from transship.control.server.limits import READ_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import trio
 
     from transship.control.server.jsonstream import Found
-    from transship.control.server.session import Session
+    from transship.control.session import Session
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -1,7 +1,8 @@
 """How much one client may ask of the server. Each limit names what it bounds and why the number.
 
 Real clients stay far below all of them; they keep one that is broken, or hostile, from taking
-memory or time from the migrations of this process.
+memory or time from the migrations of this process. Those of a client's file descriptors stand in
+:mod:`transship.control.descriptors`.
 """
 
 from __future__ import annotations
@@ -29,13 +30,6 @@ keeps the event loop for 0.1 s at worst, and for less than 1 ms with any real cl
 
 COMMANDS_IN_FLIGHT: Final = 8
 """Commands of one client that are read and not answered; QEMU's number, which clients rely on."""
-
-UNCLAIMED_DESCRIPTORS: Final = 16
-"""File descriptors of one client that no ``getfd`` has named yet; clients send one at a time."""
-
-NAMED_DESCRIPTORS: Final = 64
-"""File descriptors of one client that have a name; a migration over ``fd:`` needs one. The process
-may open 1024 by default, and needs them for channels and for guest memory."""
 
 CLIENTS: Final = 64
 """Clients at once. Each may cost the memory that the limits here allow, some 4 MiB, and file

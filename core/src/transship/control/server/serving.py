@@ -12,13 +12,14 @@ import msgspec
 import trio
 
 from transship.control.address import QmpAddress
-from transship.control.commands import protocol
-from transship.control.registry import CommandTable, Context
+from transship.control.registry import CommandTable
+from transship.control.server import protocol
 from transship.control.server.connection import Connection
+from transship.control.server.dispatcher import Dispatcher
 from transship.control.server.jsontext import serialise
 from transship.control.server.limits import ACCEPT_PAUSE_S, CLIENTS
 from transship.control.server.listening import listen
-from transship.control.server.session import Capability, Session
+from transship.control.session import QmpCapability, Session
 from transship.errors import BlockedError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger(__name__)
 
-_CREDENTIALS: Final = struct.Struct("3i")
+_CREDENTIALS: Final = struct.Struct("iII")
 """``struct ucred`` of unix(7): process, user, group."""
 
 
@@ -117,8 +118,8 @@ class Server:
         except OSError:
             connection.close()  # the client is gone already
             return
-        context = Context(self._host, session, self._table)
-        served = Connection(connection, context)
+        dispatcher = Dispatcher(self._host, session, self._table)
+        served = Connection(connection, session, dispatcher)
         self._connections.add(served)
         self._nursery.start_soon(self._serve, served, session)
 
@@ -133,7 +134,7 @@ class Server:
 
 
 def _greeting() -> dict[str, object]:
-    capabilities = [capability.value for capability in Capability]
+    capabilities = [capability.value for capability in QmpCapability]
     return {"version": msgspec.to_builtins(protocol.VERSION), "capabilities": capabilities}
 
 

@@ -1,4 +1,4 @@
-"""Hosts a guest in this process: it arrives or starts, runs, and leaves or is stopped.
+"""Runs a guest in this process: it starts or arrives, runs, and leaves or is stopped.
 
 A guest that is here is never dropped because a migration failed: the process stays until it is
 told to end, by a signal or over QMP.
@@ -15,9 +15,12 @@ import trio
 from transship import assembly
 from transship.abc.settings import Settings
 from transship.cli.exits import ExitCode, exit_code
-from transship.cli.session import conclude, show_progress
+from transship.cli.interrupts import SIGNALS, Interrupts
+from transship.cli.local.attempts import conclude, show_progress
+from transship.cli.results import result_of
 from transship.errors import CancelledError, HandoverError, MigrationError
 from transship.hosting.host import Host, open_host
+from transship.hosting.shutdown import ShutdownCause
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,11 +53,9 @@ class Plan:
 
 
 DEFER: Final = "defer"
-_SIGNAL: Final = "host-signal"
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
-async def host(guest: Guest, plan: Plan, console: Console) -> int:
+async def run_guest(guest: Guest, plan: Plan, console: Console) -> int:
     """Carry out a plan. Returns the exit code.
 
     Signals are received from beginning to end: what they do by default, between two steps of the
@@ -65,25 +66,25 @@ async def host(guest: Guest, plan: Plan, console: Console) -> int:
     """
     if plan.migrate_to is not None:
         assembly.check_outgoing(plan.migrate_to)
-    with trio.open_signal_receiver(*_SIGNALS) as signals:
-        hosting = _Hosting(plan, console)
+    with trio.open_signal_receiver(*SIGNALS, signal.SIGUSR1) as signals:
+        running = _Running(plan, console)
         async with open_host(
             guest,
             Settings(parameters=plan.parameters),
             awaits_migration=plan.incoming is not None,
             autostart=not plan.paused,
-            on_over=hosting.report,
+            on_over=running.report,
         ) as here:
             try:
-                await hosting.carry_out(here, signals)
+                await running.carry_out(here, signals)
             except* MigrationError as group:
-                hosting.refusal = group
-        if hosting.refusal is not None:
-            raise _first(hosting.refusal)
-        return hosting.code
+                running.refusal = group
+        if running.refusal is not None:
+            raise _first(running.refusal)
+        return running.code
 
 
-class _Hosting:
+class _Running:
     """What becomes of a plan.
 
     Attributes:
@@ -100,7 +101,7 @@ class _Hosting:
         self._error: MigrationError | None = None
         self._is_over = trio.Event()
         self._has_arrived = trio.Event()
-        self._is_leaving = False
+        self._interrupts = Interrupts()
 
     async def carry_out(self, here: Host, signals: AsyncIterator[int]) -> None:
         """Do what is planned, until something ends it."""
@@ -145,7 +146,8 @@ class _Hosting:
         try:
             incoming = await self._host.start_incoming(uri)
         except MigrationError as error:
-            self._console.result({"event": "failed", **_refused(error)}, f"failed: {error}")
+            facts = {"event": "failed", **result_of("failed", error)}
+            self._console.result(facts, f"failed: {error}")
             self._end(exit_code(error))
             return False
         self._console.note(f"listening {incoming.address}")
@@ -154,14 +156,15 @@ class _Hosting:
     async def report(self, attempt: Attempt) -> None:
         """Say how a migration ended, and draw the consequence."""
         error = self._error = attempt.error
+        interrupts, self._interrupts = self._interrupts, Interrupts()
         is_arrival = attempt is self._host.incoming
         event = "failed" if error else "arrived" if is_arrival else "left"
         conclude(self._console, attempt, error, facts={"event": event})
-        if self._host.is_quitting.is_set():
+        if self._host.shutdown_cause is not None:
             if isinstance(error, CancelledError):
                 self._error = None  # that was wanted
-        elif self._is_leaving and isinstance(error, CancelledError):
-            self._end(128 + signal.SIGINT)
+        elif interrupts.is_leaving and isinstance(error, CancelledError):
+            self._end(ExitCode.LEFT)
         elif is_arrival and not (error is None or isinstance(error, HandoverError)):
             if self._host.exits_on_error or isinstance(error, CancelledError):
                 self._end(exit_code(error))
@@ -178,12 +181,9 @@ class _Hosting:
             if number == signal.SIGUSR1:
                 await self._resume()
             elif attempt is None:
-                await self._host.quit(_SIGNAL)
-            elif attempt.is_cancelling and number == signal.SIGINT:
-                self._is_leaving = True
+                await self._host.quit(ShutdownCause.HOST_SIGNAL)
             else:
-                more = "; once more leaves the process" if number == signal.SIGINT else ""
-                self._console.note(f"cancelling{more}")
+                self._interrupts.heed(number, self._console.note)
                 attempt.cancel()
 
     async def _resume(self) -> None:
@@ -197,12 +197,9 @@ class _Hosting:
                 self._console.result({"event": "resumed"}, "the guest runs here now")
 
     async def _wait_for_quit(self) -> None:
-        await self._host.is_quitting.wait()
-        if self._host.quit_reason != _SIGNAL:
+        cause = await self._host.wait_for_quit()
+        if cause is not ShutdownCause.HOST_SIGNAL:
             self._error = None  # whoever quits knows
-        while (attempt := self._host.active) is not None:
-            attempt.cancel()
-            await trio.sleep(_POLL_S)
         await self._stop()
 
     def _say_where_the_guest_is(self) -> None:
@@ -233,13 +230,6 @@ class _Hosting:
     def _end(self, code: int) -> None:
         self.code = code
         self._is_over.set()
-
-
-_POLL_S: Final = 0.02
-
-
-def _refused(error: MigrationError) -> dict[str, Any]:
-    return {"status": "failed", "exit_code": int(exit_code(error)), "error": error.facts()}
 
 
 def _first(group: BaseExceptionGroup[MigrationError]) -> MigrationError:

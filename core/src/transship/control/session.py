@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from transship.control.server.descriptors import Descriptors
+from transship.control.descriptors import Descriptors
 
 
-class Capability(enum.Enum):
+class QmpCapability(enum.Enum):
     """What a client may switch on when it greets."""
 
     OOB = "oob"
@@ -24,16 +24,14 @@ class Session:
         is_negotiated: Whether ``qmp_capabilities`` has succeeded: until then there are no other
             commands, and no events.
         capabilities: What it has switched on.
-        command: Which of its commands is being carried out, counted from 1.
     """
 
     peer: str
     descriptors: Descriptors = field(default_factory=Descriptors)
     is_negotiated: bool = False
-    capabilities: frozenset[Capability] = frozenset()
-    command: int = 0
+    capabilities: frozenset[QmpCapability] = frozenset()
 
     @property
     def has_oob(self) -> bool:
         """Whether commands may overtake others."""
-        return Capability.OOB in self.capabilities
+        return QmpCapability.OOB in self.capabilities

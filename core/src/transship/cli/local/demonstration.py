@@ -17,7 +17,7 @@ from transship import assembly
 from transship.abc import Address
 from transship.abc.settings import Parameters
 from transship.cli.exits import ExitCode
-from transship.cli.session import carry_out, conclude, outcome
+from transship.cli.local.attempts import carry_out, conclude, outcome
 from transship.errors import BlockedError, ConnectError, LocalError
 from transship.guests.pattern import PAGE
 from transship.guests.spec import parse_guest
@@ -104,7 +104,7 @@ async def demonstrate(plan: Demonstration, console: Console) -> int:
                 console.note(f"transship: {failure}")
                 return ExitCode.FAILED
     code = ExitCode.DONE if verdict["consistent"] else ExitCode.FAILED
-    facts = {**outcome(migration, None), "exit_code": int(code), "guest": verdict}
+    facts = {**outcome(migration, None, code=code), "guest": verdict}
     console.result(facts, _summary(facts))
     return code
 
@@ -114,10 +114,11 @@ def _summary(facts: dict[str, Any]) -> str:
     ram = statistics["sections"]["ram"]
     downtime_s = guest["observed_downtime_s"]
     downtime = "unknown" if downtime_s is None else format_time(downtime_s)
+    moved = format_size(statistics["transferred_bytes"])
     lines = {
         "total time": format_time(statistics["total_s"]),
         "downtime": f"{downtime}, as the guest saw it",
-        "moved": f"{format_size(statistics['transferred_bytes'])}, {statistics['rounds']} rounds",
+        "moved": f"{moved}, {statistics['dirty_syncs']} passes",
         "pages": f"{ram['normal']} sent, {ram['duplicate']} zero",
         "verdict": (
             f"all pages and the counter ({guest['counter']}) are right"

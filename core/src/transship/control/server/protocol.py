@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from transship._version import __version__
 from transship.control.errors import CommandError
+from transship.control.introspect import SchemaInfo, schema_of
 from transship.control.qapi.declaring import Object
-from transship.control.qapi.introspect import SchemaInfo, schema_of
 from transship.control.registry import CommandTable
-from transship.control.server.session import Capability
+from transship.control.session import QmpCapability
 
 if TYPE_CHECKING:
     from transship.control.registry import Context
@@ -19,7 +19,7 @@ TABLE: Final = CommandTable()
 
 
 class Negotiation(Object):
-    enable: list[Capability] | None = None
+    enable: list[QmpCapability] | None = None
 
 
 class QemuVersion(Object):
@@ -75,7 +75,7 @@ async def query_schema(context: Context) -> list[SchemaInfo]:
 @TABLE.command("getfd")
 async def name_descriptor(context: Context, arguments: DescriptorName) -> None:
     """Give a name to the file descriptor that came with the command."""
-    context.session.descriptors.name(arguments.fdname, context.session.command)
+    context.session.descriptors.name(arguments.fdname, context.command_number)
 
 
 @TABLE.command("closefd")

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 from msgspec import UNSET, UnsetType
 
 from transship.control.qapi.composites import ObjectType, Union
-from transship.control.qapi.declaring import AnyJson, Object, OneOf, member_features
+from transship.control.qapi.declaring import AnyJson, Object, OneOf
 from transship.control.qapi.scalars import (
-    Alternate,
     Anything,
     Array,
     Enumeration,
@@ -25,10 +24,8 @@ from transship.control.qapi.scalars import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from transship.control.qapi.composites import Member
-    from transship.control.qapi.scalars import Feature, Type
+    from transship.control.qapi.scalars import Type
     from transship.control.registry import Command, CommandTable, Event
 
 
@@ -47,7 +44,6 @@ class JsonType(enum.Enum):
 
 class EnumMember(Object):
     name: str
-    features: list[str] | None = None
 
 
 class ObjectMember(Object):
@@ -56,15 +52,10 @@ class ObjectMember(Object):
     name: str
     type: str
     default: AnyJson | UnsetType = UNSET
-    features: list[str] | None = None
 
 
 class Variant(Object):
     case: str
-    type: str
-
-
-class AlternateMember(Object):
     type: str
 
 
@@ -93,11 +84,6 @@ class ObjectInfo(Object, tag_field="meta-type", tag="object"):
     variants: list[Variant] | None = None
 
 
-class AlternateInfo(Object, tag_field="meta-type", tag="alternate"):
-    name: str
-    members: list[AlternateMember]
-
-
 class CommandInfo(Object, tag_field="meta-type", tag="command"):
     name: str
     arg_type: str
@@ -109,11 +95,10 @@ class CommandInfo(Object, tag_field="meta-type", tag="command"):
 class EventInfo(Object, tag_field="meta-type", tag="event"):
     name: str
     arg_type: str
-    features: list[str] | None = None
 
 
 SchemaInfo: TypeAlias = Annotated[
-    BuiltinInfo | EnumInfo | ArrayInfo | ObjectInfo | AlternateInfo | CommandInfo | EventInfo,
+    BuiltinInfo | EnumInfo | ArrayInfo | ObjectInfo | CommandInfo | EventInfo,
     OneOf("SchemaInfo", by="meta-type"),
 ]
 
@@ -143,14 +128,13 @@ class _Schema:
 
     def add_command(self, command: Command) -> None:
         arguments, returns = map(self._reference, (command.arguments, command.returns))
-        features = _names_of(command.features)
+        features = [feature.value for feature in command.features] or None
         self.entities.append(
             CommandInfo(command.name, arguments, returns, command.allows_oob, features)
         )
 
     def add_event(self, event: Event[Any]) -> None:
-        data = self._reference(event.data)
-        self.entities.append(EventInfo(event.name, data, _names_of(event.features)))
+        self.entities.append(EventInfo(event.name, self._reference(event.data)))
 
     def _reference(self, type_: Type | None) -> str:
         """The name of a type, which is described if it was not yet."""
@@ -193,9 +177,6 @@ class _Schema:
                 return ArrayInfo(name, self._reference(type_.element))
             case Enumeration():
                 return _enumeration(name, type_)
-            case Alternate():
-                branches = map(self._reference, type_.branches)
-                return AlternateInfo(name, [AlternateMember(branch) for branch in branches])
             case ObjectType():
                 return ObjectInfo(name, [self._member(one) for one in type_.members.values()])
             case Union():
@@ -204,8 +185,7 @@ class _Schema:
 
     def _member(self, member: Member) -> ObjectMember:
         default = UNSET if member.is_required else None
-        type_ = self._reference(member.type)
-        return ObjectMember(member.name, type_, default, _names_of(member.features))
+        return ObjectMember(member.name, self._reference(member.type), default)
 
     def _union(self, name: str, union: Union) -> ObjectInfo:
         tags = str(next(self._numbers))
@@ -218,13 +198,4 @@ class _Schema:
 
 def _enumeration(name: str, type_: Enumeration) -> EnumInfo:
     values = [str(member.value) for member in type_.members]
-    features = member_features(type_.members)
-    members = [
-        EnumMember(value, _names_of([features[value]] if value in features else []))
-        for value in values
-    ]
-    return EnumInfo(name, members, values)
-
-
-def _names_of(features: Sequence[Feature]) -> list[str] | None:
-    return [feature.value for feature in features] or None
+    return EnumInfo(name, [EnumMember(value) for value in values], values)

@@ -33,7 +33,7 @@ def split(line: str) -> list[str]:
     return words
 
 
-class Words:
+class Arguments:
     """The arguments of one command, taken one after the other.
 
     Args:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from transship.abc.settings import Parameters
     from transship.control.commands.capabilities import CapabilityStatus
-    from transship.control.info import MigrationInfo, RamInfo, XbzrleCacheInfo
+    from transship.control.commands.query_migrate import MigrationInfo, RamInfo, XbzrleCacheInfo
 
 _STREAM: Final = (
     "globals:",

@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING, Final
 
 from transship.control.errors import generic
 from transship.control.qapi.refusals import quoted
-from transship.control.server.limits import NAMED_DESCRIPTORS, UNCLAIMED_DESCRIPTORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _LOG: Final = logging.getLogger(__name__)
+
+UNCLAIMED_DESCRIPTORS: Final = 16
+"""File descriptors of one client that no ``getfd`` has named yet; clients send one at a time."""
+
+NAMED_DESCRIPTORS: Final = 64
+"""File descriptors of one client that have a name; a migration over ``fd:`` needs one. The process
+may open 1024 by default, and needs them for channels and for guest memory."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""What ``query-migrate`` says: the engine's figures, in the operator's words and units."""
+"""``query-migrate``: the engine's figures, in the operator's words and units."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 from transship.abc.settings import Capability
 from transship.control.commands.addresses import SocketAddress, socket_address
 from transship.control.qapi.declaring import Object, UInt64
-from transship.engine.blockers import blockers_of
+from transship.control.registry import CommandTable
+from transship.engine.incoming import Incoming
 from transship.engine.status import MigrationStatus as EngineStatus
 from transship.errors import CancelledError
 
 if TYPE_CHECKING:
+    from transship.control.registry import Context
     from transship.engine.attempt import Attempt
-    from transship.engine.incoming import Incoming
     from transship.engine.migration import Migration
-    from transship.engine.rates import Period
-    from transship.hosting.host import Host
+
+TABLE = CommandTable()
 
 
 class MigrationStatus(enum.Enum):
@@ -134,20 +135,31 @@ _WITH_FIGURES = frozenset(
 )
 
 
-def migration_info(host: Host) -> MigrationInfo:
-    """What an operator is told at the moment."""
+@TABLE.command("query-migrate")
+async def query_migrate(context: Context) -> MigrationInfo:
+    """What has become of the last migration, and the figures of one that is under way."""
+    host = context.host
     info = MigrationInfo()
     if host.outgoing is not None:
         info = _of_source(host.outgoing)
     elif host.incoming is not None:
         info = _of_destination(host.incoming)
-    reasons = [str(blocker) for blocker in blockers_of(host.guest, host.blockers)]
-    info.blocked_reasons = reasons or None
+    info.blocked_reasons = host.blocked_reasons() or None
     return info
 
 
+def shown_status(attempt: Attempt, status: EngineStatus) -> MigrationStatus:
+    """A status that a migration has, as an operator is told.
+
+    A destination has no ``device``: what QEMU calls ``active`` there lasts to the end.
+    """
+    if isinstance(attempt, Incoming) and status is EngineStatus.DEVICE:
+        return MigrationStatus.ACTIVE
+    return MigrationStatus(status.value)
+
+
 def _of_source(migration: Migration) -> MigrationInfo:
-    status = MigrationStatus(migration.status.value)
+    status = shown_status(migration, migration.status)
     reason = _reason(migration)
     if migration.status not in _WITH_FIGURES:
         return MigrationInfo(status=status, error_desc=reason)
@@ -171,10 +183,7 @@ def _of_destination(incoming: Incoming) -> MigrationInfo:
     address = socket_address(incoming.address or "") if is_listening else None
     has_begun = incoming.status not in (EngineStatus.NONE, EngineStatus.SETUP)
     return MigrationInfo(
-        # What QEMU calls active on the destination lasts to the end.
-        status=MigrationStatus.ACTIVE
-        if incoming.status is EngineStatus.DEVICE
-        else MigrationStatus(incoming.status.value),
+        status=shown_status(incoming, incoming.status),
         received=_received(incoming) if has_begun else None,
         total_time=_ms(incoming.elapsed_s) if has_begun else None,
         error_desc=_reason(incoming),
@@ -196,7 +205,7 @@ def _ram(migration: Migration) -> RamInfo:
         normal_bytes=ram.get("normal_bytes", 0),
         dirty_pages_rate=0 if is_over else int(statistics.period.dirtied_pages_per_s),
         mbps=_mbps(migration),
-        dirty_sync_count=statistics.rounds,
+        dirty_sync_count=statistics.dirty_syncs,
         postcopy_requests=0,
         page_size=ram.get("page_size", 0),
         multifd_bytes=0,
@@ -218,7 +227,7 @@ def _mbps(migration: Migration) -> float:
 
 def _xbzrle(migration: Migration) -> XbzrleCacheInfo:
     ram = migration.statistics.sections.get("ram", {})
-    rates = _rates(migration.statistics.period)
+    rates = _rates(migration)
     return XbzrleCacheInfo(
         cache_size=ram.get("xbzrle_cache_size", 0),
         bytes=ram.get("xbzrle_bytes", 0),
@@ -236,8 +245,9 @@ class _Rates:
     encoding: float
 
 
-def _rates(period: Period) -> _Rates:
-    handled = period.grown("ram", "xbzrle_handled_pages")
+def _rates(migration: Migration) -> _Rates:
+    period = migration.statistics.period
+    handled = period.grown("ram", "handled_pages")
     encoded = period.grown("ram", "xbzrle_encoded_bytes")
     return _Rates(
         cache_miss=period.grown("ram", "xbzrle_cache_miss") / handled if handled else 0.0,
@@ -251,7 +261,7 @@ def _received(incoming: Incoming) -> ReceivedInfo:
         transferred=incoming.statistics.transferred_bytes,
         total=ram.get("total", 0),
         normal=ram.get("normal", 0),
-        duplicate=ram.get("zero", 0),
+        duplicate=ram.get("duplicate", 0),
         xbzrle=ram.get("xbzrle", 0),
         page_size=ram.get("page_size", 0),
     )

@@ -1,29 +1,28 @@
-"""Runs one migration for a verb: shows progress, lets signals cancel it, gives its outcome."""
+"""One attempt, carried out for a verb: shown, cancelled by signals, and told when it has ended."""
 
 from __future__ import annotations
 
 import dataclasses
-import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from transship.cli.exits import ExitCode, exit_code
+from transship.cli.interrupts import SIGNALS, Interrupts
+from transship.cli.results import result_of
 from transship.engine.status import MigrationStatus
 from transship.errors import CancelledError, MigrationError
 from transship.units import format_rate, format_size, format_time
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from transship.cli.console import Console
     from transship.engine.attempt import Attempt
 
 
-async def carry_out(
-    attempt: Attempt, console: Console, signals: AsyncIterator[int] | None = None
-) -> MigrationError | None:
+async def carry_out(attempt: Attempt, console: Console) -> MigrationError | None:
     """Run an attempt to its end.
 
     The first SIGINT or SIGTERM cancels it and waits for the outcome. After a second SIGINT the
@@ -33,7 +32,6 @@ async def carry_out(
     Args:
         attempt: Not yet begun.
         console: Where progress is shown.
-        signals: Those that the caller receives already; others than the two are ignored.
 
     Returns:
         Why it failed; None if it completed.
@@ -41,29 +39,40 @@ async def carry_out(
     Raises:
         SystemExit: There was a second SIGINT.
     """
-    if signals is None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            return await carry_out(attempt, console, signals)
-    interrupts = _Interrupts(attempt, console)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(interrupts.heed, signals, nursery.cancel_scope)
-        nursery.start_soon(show_progress, lambda: attempt, console)
-        with suppress(MigrationError):
-            await attempt.run()
-        nursery.cancel_scope.cancel()
+    interrupts = Interrupts()
+    with trio.open_signal_receiver(*SIGNALS) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def heed() -> None:
+                async for number in signals:
+                    interrupts.heed(number, console.note)
+                    if interrupts.is_leaving:
+                        nursery.cancel_scope.cancel()
+                        return
+                    attempt.cancel()
+
+            nursery.start_soon(heed)
+            nursery.start_soon(show_progress, lambda: attempt, console)
+            with suppress(MigrationError):
+                await attempt.run()
+            nursery.cancel_scope.cancel()
     if interrupts.is_leaving and isinstance(attempt.error, CancelledError):
-        raise SystemExit(128 + signal.SIGINT)
+        raise SystemExit(int(ExitCode.LEFT))
     return attempt.error
 
 
-def outcome(attempt: Attempt, error: MigrationError | None) -> dict[str, Any]:
-    """How an attempt ended, as plain data."""
-    return {
-        "status": attempt.status.value,
-        "exit_code": int(exit_code(error)),
-        "error": error.facts() if error else None,
-        "statistics": dataclasses.asdict(attempt.statistics),
-    }
+def outcome(
+    attempt: Attempt, error: MigrationError | None, *, code: int | None = None
+) -> dict[str, Any]:
+    """How an attempt ended, as plain data.
+
+    Args:
+        attempt: What ended.
+        error: Why it failed; None if it completed.
+        code: The exit code, where the error does not decide it alone.
+    """
+    statistics = dataclasses.asdict(attempt.statistics)
+    return result_of(attempt.status.value, error, code=code, statistics=statistics)
 
 
 def conclude(
@@ -100,35 +109,9 @@ def summary(attempt: Attempt, error: MigrationError | None) -> str:
     ]
     if statistics.downtime_s is not None:
         parts.append(f"downtime {format_time(statistics.downtime_s)}")
-    if statistics.rounds:
-        parts.append(f"{statistics.rounds} rounds")
+    if statistics.dirty_syncs:
+        parts.append(f"{statistics.dirty_syncs} passes")
     return f"{attempt.status.value}: {', '.join(parts)}"
-
-
-class _Interrupts:
-    """Signals that come while an attempt runs.
-
-    Attributes:
-        is_leaving: Whether the process is to be left, whatever comes of the attempt.
-    """
-
-    def __init__(self, attempt: Attempt, console: Console) -> None:
-        self.is_leaving = False
-        self._attempt = attempt
-        self._console = console
-
-    async def heed(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-        """Cancel the attempt, and at the second SIGINT everything."""
-        async for number in signals:
-            if number not in (signal.SIGINT, signal.SIGTERM):
-                continue
-            if self._attempt.is_cancelling and number == signal.SIGINT:
-                self.is_leaving = True
-                scope.cancel()
-                return
-            more = "; once more leaves the process" if number == signal.SIGINT else ""
-            self._console.note(f"cancelling{more}")
-            self._attempt.cancel()
 
 
 async def show_progress(active: Callable[[], Attempt | None], console: Console) -> None:
@@ -152,6 +135,6 @@ def _progress_line(attempt: Attempt) -> str:
         parts.append(format_rate(statistics.bandwidth_bytes_per_s))
     if statistics.remaining_bytes:
         parts.append(f"{format_size(statistics.remaining_bytes)} left")
-    if statistics.rounds:
-        parts.append(f"round {statistics.rounds}")
+    if statistics.dirty_syncs:
+        parts.append(f"pass {statistics.dirty_syncs}")
     return " · ".join(parts)

@@ -1,11 +1,11 @@
-"""``human-monitor-command``: the words of the human monitor over QMP."""
+"""``human-monitor-command``: a line of the human monitor over QMP."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from transship.control.errors import generic
-from transship.control.human.words import speak
+from transship.control.hmp.commands import execute_line
 from transship.control.qapi.declaring import Object
 from transship.control.registry import CommandTable
 
@@ -27,4 +27,4 @@ async def human_monitor_command(context: Context, arguments: HumanMonitorCommand
     """Carry out a line, and return what would be printed; mistakes are text as well."""
     if arguments.cpu_index not in (None, 0):
         raise generic(f"there is no processor {arguments.cpu_index}")
-    return await speak(context, arguments.command_line)
+    return await execute_line(context, arguments.command_line)

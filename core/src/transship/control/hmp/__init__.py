@@ -1,0 +1,1 @@
+"""The human monitor (HMP): lines as people type them, and text with QEMU's labels."""
