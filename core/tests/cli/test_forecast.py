@@ -25,7 +25,7 @@ BOUNDS = Bounds(cap_bytes_per_s=128 * MIB, downtime_limit_s=0.3)
 LATER = Measurements(
     at_s=60.0,
     status="active",
-    rounds=3,
+    passes=3,
     transferred_bytes=5000 * MIB,
     remaining_bytes=400 * MIB,
     total_bytes=4096 * MIB,
@@ -37,7 +37,7 @@ LATER = Measurements(
 )
 FIRST = replace(
     LATER,
-    rounds=1,
+    passes=1,
     remaining_bytes=1024 * MIB,
     pass_rate_bytes_per_s=256.0 * MIB,
     dirty_rate_bytes_per_s=None,
@@ -60,10 +60,10 @@ def test_first_pass_whose_rate_is_unknown_tells_nothing(rate: float | None) -> N
 
 
 def test_right_after_the_first_pass_the_dirty_rate_is_unknown_and_nothing_is_foretold() -> None:
-    now = replace(LATER, rounds=2, dirty_rate_bytes_per_s=None)
+    now = replace(LATER, passes=2, dirty_rate_bytes_per_s=None)
     assert forecast(now, BOUNDS).outlook is Outlook.MEASURING
     assert forecast(now, BOUNDS).switchover_in_s is None
-    now = replace(LATER, rounds=2, send_rate_bytes_per_s=None)
+    now = replace(LATER, passes=2, send_rate_bytes_per_s=None)
     assert forecast(now, BOUNDS).outlook is Outlook.MEASURING
 
 
@@ -71,23 +71,23 @@ def test_moment_in_which_nothing_is_sent_is_no_reason_to_despair() -> None:
     assert forecast(replace(LATER, send_rate_bytes_per_s=0.0), BOUNDS).outlook is Outlook.MEASURING
 
 
-def test_converging_migration_switches_over_when_rounds_have_become_small_enough() -> None:
+def test_converging_migration_switches_over_when_passes_have_become_small_enough() -> None:
     # 400 MiB take 3.125 s, in which 100 MiB are written; they take 0.78 s, and 25 MiB fit 0.3 s.
     expected = forecast(LATER, BOUNDS)
     assert expected.outlook is Outlook.CONVERGING
     assert expected.threshold_bytes == pytest.approx(38.4 * MIB)
     assert expected.switchover_in_s == pytest.approx(3.125 + 0.78125)
-    assert expected.rounds_left == 2
+    assert expected.passes_left == 2
     assert expected.text == "switches over in about 4 s"
 
 
-def test_forecast_from_one_round_alone_is_the_earliest_moment() -> None:
+def test_forecast_from_one_pass_alone_is_the_earliest_moment() -> None:
     # A page that was written a thousand times in it was counted once.
-    expected = forecast(replace(LATER, rounds=2, is_trend_known=False), BOUNDS)
+    expected = forecast(replace(LATER, passes=2, is_trend_known=False), BOUNDS)
     assert expected.text == "switches over in about 4 s, at the earliest"
 
 
-def test_forecast_within_a_round_counts_what_was_written_since_it_began() -> None:
+def test_forecast_within_a_pass_counts_what_was_written_since_it_began() -> None:
     expected = forecast(replace(LATER, remaining_bytes=128 * MIB), BOUNDS)
     assert expected.switchover_in_s == pytest.approx(1 + 0.78125)
 
@@ -96,7 +96,7 @@ def test_guest_that_writes_nothing_switches_over_when_the_rest_is_sent() -> None
     expected = forecast(replace(LATER, dirty_rate_bytes_per_s=0.0), BOUNDS)
     assert expected.outlook is Outlook.CONVERGING
     assert expected.switchover_in_s == pytest.approx(3.125)
-    assert expected.rounds_left == 1
+    assert expected.passes_left == 1
 
 
 def test_rest_that_fits_the_downtime_limit_is_the_switchover() -> None:
@@ -160,19 +160,19 @@ def test_downtime_limit_of_nothing_is_reached_when_nothing_is_left() -> None:
 
 
 def test_nothing_is_left_as_soon_as_it_is_less_than_a_page_of_the_guest() -> None:
-    def rounds_left(page_size: int) -> int | None:
+    def passes_left(page_size: int) -> int | None:
         now = replace(LATER, page_size=page_size)
-        return forecast(now, replace(BOUNDS, downtime_limit_s=0.0)).rounds_left
+        return forecast(now, replace(BOUNDS, downtime_limit_s=0.0)).passes_left
 
-    # 400 MiB become a quarter with every round: 1.6 KiB after nine, 25 KiB after seven.
-    assert rounds_left(4096) == 9
-    assert rounds_left(64 << 10) == 7
+    # 400 MiB become a quarter with every pass: 1.6 KiB after nine, 25 KiB after seven.
+    assert passes_left(4096) == 9
+    assert passes_left(64 << 10) == 7
 
 
 def test_rate_that_the_operator_states_decides_over_the_switchover_alone() -> None:
     expected = forecast(LATER, replace(BOUNDS, switchover_rate_bytes_per_s=1024 * MIB))
     assert expected.threshold_bytes == pytest.approx(307.2 * MIB)
-    assert expected.rounds_left == 1
+    assert expected.passes_left == 1
 
 
 def test_channel_on_which_nothing_moves_is_said_to_stand_still() -> None:
@@ -232,9 +232,9 @@ def test_recorded_first_pass_is_foretold_and_its_bar_only_grows() -> None:
             assert end_s - at_s == pytest.approx(expected.first_pass_ends_in_s, abs=3.0)
 
 
-def test_recorded_migration_that_does_not_converge_is_known_after_three_rounds() -> None:
+def test_recorded_migration_that_does_not_converge_is_known_after_three_passes() -> None:
     # A guest that writes to half a MiB again and again: QEMU 10.0.2, downtime limit 1 ms.
     shown = replay("qemu-10.0-not-converging.jsonl", Bounds(500 << 10, 0.001))
-    later = [expected for _, now, expected in shown if now.rounds >= 4]
+    later = [expected for _, now, expected in shown if now.passes >= 4]
     never = [expected for expected in later if expected.outlook is Outlook.NOT_CONVERGING]
     assert len(never) >= 0.8 * len(later)

@@ -19,14 +19,14 @@ def measured(*looks: Look) -> Measurements:
 
 
 def test_first_look_has_the_rate_of_the_peer() -> None:
-    now = measured(look(0.0, send_rate_bytes_per_s=7.0, rounds=1))
+    now = measured(look(0.0, send_rate_bytes_per_s=7.0, passes=1))
     assert now.send_rate_bytes_per_s == 7
-    assert measured(look(0.0, rounds=1)).send_rate_bytes_per_s is None
+    assert measured(look(0.0, passes=1)).send_rate_bytes_per_s is None
 
 
 def test_rates_are_measured_over_the_last_seconds() -> None:
     looks = [
-        look(t / 5, transferred_bytes=t * MIB, remaining_bytes=(99 - 2 * t) * MIB, rounds=1)
+        look(t / 5, transferred_bytes=t * MIB, remaining_bytes=(99 - 2 * t) * MIB, passes=1)
         for t in range(40)
     ]
     now = measured(*looks)
@@ -36,8 +36,8 @@ def test_rates_are_measured_over_the_last_seconds() -> None:
 
 def test_send_rate_after_the_first_pass_is_not_that_of_the_first_pass() -> None:
     # Memory that holds nothing is passed quickly and without bytes.
-    first = [look(t / 5, transferred_bytes=t, rounds=1) for t in range(10)]
-    later = [look(2 + t / 5, transferred_bytes=10 + t * MIB, rounds=2) for t in range(5)]
+    first = [look(t / 5, transferred_bytes=t, passes=1) for t in range(10)]
+    later = [look(2 + t / 5, transferred_bytes=10 + t * MIB, passes=2) for t in range(5)]
     assert measured(*first, *later).send_rate_bytes_per_s == pytest.approx(5 * MIB)
 
 
@@ -46,36 +46,36 @@ def test_time_in_which_nothing_is_sent_is_counted() -> None:
     assert measured(look(0.0, transferred_bytes=1), look(7.0, transferred_bytes=1)).idle_s == 7
 
 
-def test_what_a_round_has_to_send_does_not_shrink_within_it() -> None:
+def test_what_a_pass_has_to_send_does_not_shrink_within_it() -> None:
     looks = [
-        look(10.0, rounds=2, remaining_bytes=40 * MIB),
-        look(15.0, rounds=2, remaining_bytes=10 * MIB),
+        look(10.0, passes=2, remaining_bytes=40 * MIB),
+        look(15.0, passes=2, remaining_bytes=10 * MIB),
     ]
     assert measured(*looks).left_bytes == 40 * MIB
-    assert measured(*looks, look(17.0, rounds=3, remaining_bytes=20 * MIB)).left_bytes == 20 * MIB
+    assert measured(*looks, look(17.0, passes=3, remaining_bytes=20 * MIB)).left_bytes == 20 * MIB
 
 
-def test_rounds_shorter_than_looks_do_not_flicker() -> None:
+def test_passes_shorter_than_looks_do_not_flicker() -> None:
     lefts = [40, 10, 39, 9, 40, 11]
     looks = [
-        look(10 + n / 5, rounds=2 + n, remaining_bytes=left * MIB) for n, left in enumerate(lefts)
+        look(10 + n / 5, passes=2 + n, remaining_bytes=left * MIB) for n, left in enumerate(lefts)
     ]
     assert measured(*looks).left_bytes == 40 * MIB
 
 
 def test_dirty_rate_of_the_first_pass_is_unknown_whatever_the_peer_says() -> None:
-    assert measured(look(0.0, rounds=1, dirty_rate_bytes_per_s=0)).dirty_rate_bytes_per_s is None
+    assert measured(look(0.0, passes=1, dirty_rate_bytes_per_s=0)).dirty_rate_bytes_per_s is None
 
 
 def test_dirty_rate_that_the_peer_does_not_know_is_unknown() -> None:
-    assert measured(look(0.0, rounds=2, dirty_rate_bytes_per_s=0)).dirty_rate_bytes_per_s is None
+    assert measured(look(0.0, passes=2, dirty_rate_bytes_per_s=0)).dirty_rate_bytes_per_s is None
 
 
-def test_rounds_that_do_not_become_smaller_correct_a_rate_that_is_too_low() -> None:
+def test_passes_that_do_not_become_smaller_correct_a_rate_that_is_too_low() -> None:
     looks = [
         look(
             10 + n,
-            rounds=2 + n,
+            passes=2 + n,
             remaining_bytes=40 * MIB,
             transferred_bytes=40 * MIB * n,
             dirty_rate_bytes_per_s=MIB,
@@ -88,6 +88,6 @@ def test_rounds_that_do_not_become_smaller_correct_a_rate_that_is_too_low() -> N
 
 def test_first_pass_is_between_nothing_and_all() -> None:
     assert measured(look(0.0, total_bytes=0)).first_pass == 0
-    assert measured(look(0.0, rounds=1, remaining_bytes=25 * MIB)).first_pass == 0.75
-    assert measured(look(0.0, rounds=1, remaining_bytes=125 * MIB)).first_pass == 0
-    assert measured(look(0.0, rounds=2, remaining_bytes=25 * MIB)).first_pass == 1
+    assert measured(look(0.0, passes=1, remaining_bytes=25 * MIB)).first_pass == 0.75
+    assert measured(look(0.0, passes=1, remaining_bytes=125 * MIB)).first_pass == 0
+    assert measured(look(0.0, passes=2, remaining_bytes=25 * MIB)).first_pass == 1

@@ -93,7 +93,7 @@ def look(info: MigrationInfo, at_s: float) -> Look:
         remaining_bytes=ram.remaining,
         total_bytes=ram.total,
         page_size=ram.page_size,
-        rounds=ram.dirty_sync_count,
+        passes=ram.dirty_sync_count,
         send_rate_bytes_per_s=ram.mbps * 1e6 / 8,
         dirty_rate_bytes_per_s=ram.dirty_pages_rate * ram.page_size,
         throttle_percent=info.cpu_throttle_percentage or 0,

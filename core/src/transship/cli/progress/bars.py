@@ -94,7 +94,7 @@ class BarsView:
 def _fitting(now: Measurements, expected: Forecast) -> tuple[RenderableType, str, str]:
     if expected.outlook is Outlook.SWITCHING_OVER or now.status == "completed":
         return _bar(1.0), "100%", "what is left fits"
-    if now.rounds < 2 or expected.threshold_bytes is None:
+    if now.passes < 2 or expected.threshold_bytes is None:
         return _bar(0.0), "", "known after the first pass"
     fits = min(expected.threshold_bytes / max(now.left_bytes, 1), 1.0)
     amounts = f"{format_size(expected.threshold_bytes)} of {format_size(now.left_bytes)}"

@@ -25,7 +25,7 @@ _ALIKE: Final = 0.95
 _CAPPED: Final = 0.8
 """A channel that is sent on at less than this part of the cap is slower than the cap."""
 
-_LONGEST_ROUNDS: Final = 200
+_LONGEST_PASSES: Final = 200
 
 
 class Outlook(Enum):
@@ -63,7 +63,7 @@ class Forecast:
         threshold_bytes: What fits the downtime limit; None while the send rate is unknown.
         first_pass_ends_in_s: None except in the first pass.
         switchover_in_s: None where it cannot be told.
-        rounds_left: Of these, how many; None where it cannot be told.
+        passes_left: Of these, how many; None where it cannot be told.
     """
 
     outlook: Outlook
@@ -71,7 +71,7 @@ class Forecast:
     threshold_bytes: int | None = None
     first_pass_ends_in_s: float | None = None
     switchover_in_s: float | None = None
-    rounds_left: int | None = None
+    passes_left: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def forecast(now: Measurements, bounds: Bounds, levers: Levers = OPTION_NAMES) -
             f"nothing has been sent for {now.idle_s:.0f} s",
             _threshold(now, bounds),
         )
-    if now.rounds < 2:
+    if now.passes < 2:
         return _first_pass(now, bounds)
     threshold = _threshold(now, bounds)
     send, dirty = now.send_rate_bytes_per_s, now.dirty_rate_bytes_per_s
@@ -183,15 +183,15 @@ def _first_pass(now: Measurements, bounds: Bounds) -> Forecast:
 
 
 def _converging(now: Measurements, dirty: float, send: float, threshold: int) -> Forecast:
-    """Each round sends what the guest wrote while the one before was sent."""
+    """Each pass sends what the guest wrote while the one before was sent."""
     enough = max(threshold, now.page_size)
     took_s = now.remaining_bytes / send
     left = now.left_bytes * dirty / send
-    for rounds in range(1, _LONGEST_ROUNDS):
+    for passes in range(1, _LONGEST_PASSES):
         if left <= enough:
             earliest = "" if now.is_trend_known else ", at the earliest"
             text = f"switches over in {_about(took_s)}{earliest}"
-            return Forecast(Outlook.CONVERGING, text, threshold, None, took_s, rounds)
+            return Forecast(Outlook.CONVERGING, text, threshold, None, took_s, passes)
         took_s += left / send
         left *= dirty / send
     return Forecast(

@@ -1,6 +1,6 @@
 """Measurements of a migration out of looks at it. Knows neither QMP nor clocks: each look is dated.
 
-What a peer reports is a saw-tooth: what remains falls to nothing in every round, and the next
+What a peer reports is a saw-tooth: what remains falls to nothing in every pass, and the next
 look at the dirty log brings it back. What is derived here is meant to be shown: it stands still
 where nothing has changed.
 """
@@ -16,10 +16,10 @@ _SPAN_S: Final = 4.0
 
 _SHORTEST_SPAN_S: Final = 0.4
 _ENVELOPE_S: Final = 1.0
-"""Rounds shorter than this are seen as one, or what is left would flicker."""
+"""Passes shorter than this are seen as one, or what is left would flicker."""
 
 _TREND_ROUNDS: Final = 4
-"""So many tell whether rounds become smaller; of more, the first may be of another time."""
+"""So many tell whether passes become smaller; of more, the first may be of another time."""
 
 _SHORTEST_TREND: Final = 3
 
@@ -32,10 +32,10 @@ class Look:
         at_s: When, by any clock.
         status: Its word for where the migration is.
         transferred_bytes: All that was sent.
-        remaining_bytes: What is known to be left of this round.
+        remaining_bytes: What is known to be left of this pass.
         total_bytes: Size of the guest's memory.
         page_size: Bytes of one of its pages.
-        rounds: How often the dirty log was read; 1 in the first pass.
+        passes: How often the dirty log was read; 1 in the first pass.
         send_rate_bytes_per_s: By the peer's own measurement; 0 if it has none.
         dirty_rate_bytes_per_s: The same of what the guest writes; a QEMU says 0 also as long as it
             has not measured for a second.
@@ -48,7 +48,7 @@ class Look:
     remaining_bytes: int = 0
     total_bytes: int = 0
     page_size: int = 0
-    rounds: int = 0
+    passes: int = 0
     send_rate_bytes_per_s: float = 0.0
     dirty_rate_bytes_per_s: float = 0.0
     throttle_percent: int = 0
@@ -61,18 +61,18 @@ class Measurements:
     Args:
         at_s: When, by the clock of the looks.
         status: The peer's word for where it is.
-        rounds: 1 in the first pass; 0 if it has not begun, or nobody says.
+        passes: 1 in the first pass; 0 if it has not begun, or nobody says.
         transferred_bytes: All that was sent.
-        remaining_bytes: What is known to be left of this round.
+        remaining_bytes: What is known to be left of this pass.
         total_bytes: Size of the guest's memory.
         page_size: Bytes of one of its pages.
-        left_bytes: What this round had to send when it began, as far as was seen.
+        left_bytes: What this pass had to send when it began, as far as was seen.
         send_rate_bytes_per_s: None while it is unknown.
         pass_rate_bytes_per_s: How fast the first pass gets on: faster than is sent, where memory
             holds nothing; None while it is unknown, and after the first pass.
         dirty_rate_bytes_per_s: None while it is unknown: in the first pass it always is. It is what
-            the peer says, or more, if the rounds do not become smaller as they should.
-        is_trend_known: Whether the dirty rate agrees with what several rounds had to send. One
+            the peer says, or more, if the passes do not become smaller as they should.
+        is_trend_known: Whether the dirty rate agrees with what several passes had to send. One
             alone tells the least rate: a page that is written often counts once.
         idle_s: How long nothing has been sent.
         throttle_percent: How much of its time the guest is kept from running.
@@ -80,7 +80,7 @@ class Measurements:
 
     at_s: float
     status: str
-    rounds: int = 0
+    passes: int = 0
     transferred_bytes: int = 0
     remaining_bytes: int = 0
     total_bytes: int = 0
@@ -96,7 +96,7 @@ class Measurements:
     @property
     def first_pass(self) -> float:
         """How much of the first pass is done, from 0 to 1."""
-        if self.rounds > 1:
+        if self.passes > 1:
             return 1.0
         if not self.total_bytes:
             return 0.0
@@ -124,7 +124,7 @@ class Meter:
         return Measurements(
             at_s=look.at_s,
             status=look.status,
-            rounds=look.rounds,
+            passes=look.passes,
             transferred_bytes=look.transferred_bytes,
             remaining_bytes=look.remaining_bytes,
             total_bytes=look.total_bytes,
@@ -139,7 +139,7 @@ class Meter:
         )
 
     def _left(self, look: Look) -> int:
-        number = look.rounds
+        number = look.passes
         if number > 1:
             self._lefts[number] = max(self._lefts.get(number, 0), look.remaining_bytes)
             while len(self._lefts) > _TREND_ROUNDS:
@@ -147,7 +147,7 @@ class Meter:
         recent = [
             one.remaining_bytes
             for one in self._looks
-            if one is look or (one.rounds > 1 and one.at_s >= look.at_s - _ENVELOPE_S)
+            if one is look or (one.passes > 1 and one.at_s >= look.at_s - _ENVELOPE_S)
         ]
         return max(*recent, self._lefts.get(number, 0))
 
@@ -159,19 +159,19 @@ class Meter:
 
     def _pass_rate(self, look: Look) -> float | None:
         oldest, span_s = self._alike(look)
-        if look.rounds != 1 or span_s < _SHORTEST_SPAN_S:
+        if look.passes != 1 or span_s < _SHORTEST_SPAN_S:
             return None
         return (oldest.remaining_bytes - look.remaining_bytes) / span_s
 
     def _dirty_rate(self, look: Look, send_rate: float | None, trend: float | None) -> float | None:
         rates = [one.dirty_rate_bytes_per_s for one in self._looks if one.dirty_rate_bytes_per_s]
-        if look.rounds < 2 or not rates:
+        if look.passes < 2 or not rates:
             return None
         rate = sum(rates) / len(rates)
         return rate if trend is None or send_rate is None else max(rate, trend * send_rate)
 
     def _trend(self) -> float | None:
-        """How much of a round the next one is, on average.
+        """How much of a pass the next one is, on average.
 
         It is also the quotient of the two rates; but where a guest writes to the same memory again
         and again, or has just begun to write more, a peer measures its rate as too low.
@@ -189,6 +189,6 @@ class Meter:
         oldest = next(
             one
             for one in self._looks
-            if one.status == look.status and (one.rounds > 1) == (look.rounds > 1)
+            if one.status == look.status and (one.passes > 1) == (look.passes > 1)
         )
         return oldest, look.at_s - oldest.at_s

@@ -93,7 +93,7 @@ def facts(now: Measurements, expected: Forecast) -> dict[str, object]:
     """Progress as plain data."""
     return {
         "status": now.status,
-        "dirty_syncs": now.rounds,
+        "dirty_syncs": now.passes,
         "first_pass": round(now.first_pass, 4),
         "transferred_bytes": now.transferred_bytes,
         "remaining_bytes": now.remaining_bytes,
@@ -108,8 +108,8 @@ def facts(now: Measurements, expected: Forecast) -> dict[str, object]:
 def figures(now: Measurements) -> list[str]:
     """The figures that are known, for people."""
     parts = []
-    if now.rounds:
-        parts.append(f"pass {now.rounds}")
+    if now.passes:
+        parts.append(f"pass {now.passes}")
     if now.transferred_bytes:
         parts.append(f"{format_size(now.transferred_bytes)} moved")
     if now.send_rate_bytes_per_s is not None:
