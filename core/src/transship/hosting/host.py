@@ -165,7 +165,7 @@ class Host:
 
         Raises:
             BlockedError: The address is malformed; a migration is under way; the guest waits for
-                one, or has moved away already; something forbids it.
+                one, or has moved away already; something forbids it; the process is about to end.
             PluginError: No plugin carries the scheme.
 
         Cancellation: the migration goes on.
@@ -180,6 +180,8 @@ class Host:
             blockers=self.blockers,
             limiter=self._limiter,
         )
+        if self.shutdown_cause is not None:
+            raise BlockedError("the process is about to end")
         if self.run_state is RunState.INMIGRATE:
             raise BlockedError("the guest waits for a migration to here")
         if self.active is not None:
