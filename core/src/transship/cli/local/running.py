@@ -18,7 +18,7 @@ from transship.cli.exits import ExitCode, exit_code
 from transship.cli.interrupts import SIGNALS, Interrupts
 from transship.cli.local.attempts import conclude, show_progress
 from transship.cli.results import result_of
-from transship.errors import CancelledError, HandoverError, MigrationError
+from transship.errors import CancelledError, ConnectError, HandoverError, MigrationError
 from transship.hosting.host import Host, open_host
 from transship.hosting.shutdown import ShutdownCause
 
@@ -145,9 +145,11 @@ class _Running:
     async def _listen(self, uri: str) -> bool:
         try:
             incoming = await self._host.start_incoming(uri)
-        except MigrationError as error:
+        except ConnectError as error:
             facts = {"event": "failed", **result_of("failed", error)}
             self._console.result(facts, f"failed: {error}")
+            if self._console.as_json:
+                self._console.note(f"transship: {error}")
             self._end(exit_code(error))
             return False
         self._console.note(f"listening {incoming.address}")
