@@ -177,7 +177,7 @@ async def test_what_is_refused_is_refused_before_anything_moves(
 def test_nobody_who_listens_is_said(tmp_path: object) -> None:
     result = CliRunner().invoke(migrate, ["--qmp", f"unix:{tmp_path}/none", URI])
     assert result.exit_code == 3
-    assert f"{tmp_path}/none: No such file or directory" in result.stderr
+    assert f"{tmp_path}/none: No such file or directory" in result.output
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_nobody_who_listens_is_said(tmp_path: object) -> None:
 def test_command_line_that_makes_no_sense_is_a_usage_error(arguments: list[str]) -> None:
     result = CliRunner().invoke(migrate, [*arguments, URI], env={"TRANSSHIP_QMP": None})
     assert result.exit_code == 2
-    assert "Error" in result.stderr
+    assert "Error" in result.output
 
 
 # --- not completed --------------------------------------------------------------------------------
