@@ -139,3 +139,14 @@ def test_bandwidth_of_a_cap_that_needs_several_slices_for_a_segment_is_the_cap()
         measured.append(pacer.bandwidth_bytes_per_s)
     assert min(measured) > 8_000
     assert max(measured) < 12_000
+
+
+def test_slices_under_another_cap_are_not_relied_on() -> None:
+    pacer = Pacer(1000, now_s=0.0)
+    now_s = 0.0
+    for sent in (100, 100, 100, 1_000_000, 1_000_000):
+        pacer.cap_bytes_per_s = 1000 if sent == 100 else 0
+        pacer.sent(sent)
+        now_s += 0.1
+        pacer.tick(now_s)
+    assert pacer.cautious_bandwidth_bytes_per_s == pytest.approx(10_000_000)

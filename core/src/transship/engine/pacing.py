@@ -32,7 +32,8 @@ class Pacer:
     Attributes:
         bandwidth_bytes_per_s: Achieved in the last whole slice; 0 until one has passed.
         cautious_bandwidth_bytes_per_s: The lowest of the last five slices in which anything was
-            sent: what may be relied on for what cannot be interrupted.
+            sent, none of them under another cap: what may be relied on for what cannot be
+            interrupted.
         slices: How many whole slices have been measured. Slices in which what was overspent is
             paid back count as one with that in which it was spent.
         slice_bytes: What left in the last whole slice.
@@ -73,10 +74,12 @@ class Pacer:
         cap = self.cap_bytes_per_s
         is_owed = cap and cap == self._slice_cap_bytes_per_s
         self._spent_bytes = max(0.0, self._spent_bytes - cap * elapsed_s) if is_owed else 0.0
-        self._slice_cap_bytes_per_s = cap
         self._slice_started_s = now_s
         if self.budget_bytes():
             self._measure(now_s)
+        if cap != self._slice_cap_bytes_per_s:
+            self._slice_cap_bytes_per_s = cap
+            self._recent.clear()
         return True
 
     def _measure(self, now_s: float) -> None:
