@@ -53,6 +53,8 @@ with_qemu_10 = pytest.mark.skipif(
 )
 each_dialogue = pytest.mark.parametrize("dialogue", DIALOGUES, ids=lambda one: one.name)
 
+_ATTEMPTS: Final = 3
+
 _heard: dict[str, list[Answer]] = {}
 
 
@@ -80,24 +82,36 @@ async def transship(side: Side, folder: Path) -> AsyncIterator[Path]:
 
 
 async def told_by_qemu(dialogue: Dialogue, place: Path) -> list[Answer]:
-    """What QEMU says. It is asked once in a test run."""
-    if dialogue.name not in _heard:
-        folder = place / "qemu"
+    """What QEMU says. It is asked once in a test run.
+
+    Again, though, if its guest, under software emulation on a busy machine, was not where the
+    dialogue wants it: what a QEMU says on time it says again.
+    """
+    for attempt in range(_ATTEMPTS):
+        if dialogue.name in _heard:
+            break
+        folder = place / f"qemu-{attempt}"
         folder.mkdir()
-        _heard[dialogue.name] = await play(dialogue, qemu, folder)
+        answers = await play(dialogue, qemu, folder)
+        if attempt + 1 == _ATTEMPTS or not _wrong(dialogue, answers):
+            _heard[dialogue.name] = answers
     return _heard[dialogue.name]
+
+
+def _wrong(dialogue: Dialogue, answers: list[Answer]) -> list[str]:
+    """Where QEMU's answers are not those that the dialogue has."""
+    return [
+        one
+        for step, answer in zip(dialogue.steps, answers, strict=True)
+        for one in check(step, answer)
+    ]
 
 
 @pytest.mark.qemu
 @with_qemu_10
 @each_dialogue
 async def test_qemu_answers_as_the_dialogue_has_it(dialogue: Dialogue, place: Path) -> None:
-    answers = await told_by_qemu(dialogue, place)
-    wrong = [
-        one
-        for step, answer in zip(dialogue.steps, answers, strict=True)
-        for one in check(step, answer)
-    ]
+    wrong = _wrong(dialogue, await told_by_qemu(dialogue, place))
     assert not wrong, "\n".join(wrong)
 
 
