@@ -181,7 +181,7 @@ async def test_cancel_of_nothing_does_nothing(run: Run, info: object) -> None:
 async def test_cancel_that_comes_too_late_says_so(run: Run, before: object) -> None:
     ended = await run(peer(before, COMPLETED, guest=GONE), "cancel")
     assert ended.code == 3
-    assert "the guest has left the source" in ended.output
+    assert "the source does not run the guest" in ended.output
 
 
 async def test_cancel_of_a_migration_that_fails_instead_is_a_failure(run: Run) -> None:
@@ -210,16 +210,20 @@ async def test_cancel_for_programs_has_the_shape_of_every_result(
 async def test_cancel_of_a_migration_that_fails_too_late_is_an_unknown_outcome(run: Run) -> None:
     ended = await run(peer(until_cancelled(ACTIVE, FAILED), guest=GONE), "cancel")
     assert ended.code == 7
-    assert "the guest has left the source" in ended.output
+    assert "the source does not run the guest" in ended.output
 
 
 async def test_cancel_that_is_refused_says_why(run: Run) -> None:
-    dialogue = peer(
-        ACTIVE | {"status": "postcopy-active"}, migrate_cancel=[Refusal("postcopy is on")]
-    )
+    dialogue = peer(ACTIVE, migrate_cancel=[Refusal("not today")])
     ended = await run(dialogue, "cancel")
     assert ended.code == 3
-    assert "postcopy is on" in ended.errors
+    assert "not today" in ended.errors
+
+
+async def test_cancel_is_not_even_asked_for_in_postcopy(run: Run) -> None:
+    ended = await run(peer(ACTIVE | {"status": "postcopy-active"}), "cancel")
+    assert ended.code == 3
+    assert "a migration in postcopy-active cannot be cancelled" in ended.errors
 
 
 async def test_cancel_whose_peer_goes_away_knows_nothing(run: Run) -> None:

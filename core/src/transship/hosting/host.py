@@ -102,8 +102,11 @@ class Host:
         await self._keeper.cont()
 
     def blocked_reasons(self) -> list[str]:
-        """All that forbids moving the guest at the moment, each with its owner."""
-        return [str(blocker) for blocker in blockers_of(self.guest, self.blockers)]
+        """All that forbids moving the guest at the moment, each with its owner; never raises."""
+        try:
+            return [str(blocker) for blocker in blockers_of(self.guest, self.blockers)]
+        except Exception as error:
+            return [f"the guest cannot say what forbids moving it: {error!r}"]
 
     def announce(self, parameters: Parameters) -> None:
         """Begin to let the guest announce itself, on a schedule; does not wait for its end.

@@ -92,7 +92,7 @@ async def cancel_there(address: QmpAddress, console: Console) -> int:
             return _say(console, _Cancelled(info, await settle(peer), None))
         asked_s = trio.current_time()
         try:
-            await peer.cancel()
+            await peer.cancel(info)
             with trio.fail_after(CANCEL_PATIENCE_S):
                 while True:
                     info = await peer.migration()

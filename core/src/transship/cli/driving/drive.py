@@ -132,7 +132,7 @@ class _Driver:
         self._reason = reason
         await self._has_begun.wait()
         try:
-            await self._peer.cancel()
+            await self._peer.cancel(self._follower.info)
         except QmpCommandError as error:
             self._reason = None
             self._view.note(f"cannot be cancelled now: {error.description}")

@@ -168,7 +168,7 @@ def where(guest: StatusInfo | None) -> str:
     if guest.running:
         return "the guest runs on the source"
     if guest.status in GUEST_GONE:
-        return "the guest has left the source"
+        return "the source does not run the guest (postmigrate)"
     if guest.status == "inmigrate":
         return "the guest has not arrived"
     return f"the guest stands still on the source ({guest.status})"

@@ -166,8 +166,22 @@ class Peer:
         """Begin to move the guest away."""
         await self.client.execute("migrate", uri=uri)
 
-    async def cancel(self) -> None:
-        """Ask for the end of the migration; without effect if there is none."""
+    async def cancel(self, info: MigrationInfo) -> None:
+        """Ask for the end of the migration; without effect if there is none.
+
+        Args:
+            info: What is known of it, as new as can be.
+
+        Raises:
+            QmpCommandError: It is in postcopy. A QEMU 7.2 would obey, and leave a guest on the
+                destination without the rest of its memory.
+        """
+        if info.status.startswith("postcopy"):
+            raise QmpCommandError(
+                "migrate_cancel",
+                "GenericError",
+                f"a migration in {info.status} cannot be cancelled",
+            )
         await self.client.execute("migrate_cancel")
 
     async def _ask(self, command: str, kind: type[T]) -> T:
