@@ -42,6 +42,7 @@ class Keeper:
     Attributes:
         run_state: What the guest's processors do, and why.
         autostart: Whether a guest that arrives is to be started.
+        operating: Held while an operator's order is carried out.
     """
 
     def __init__(
