@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from transship.abc.channel import Channel, ReturnPath
+from transship.abc.channel import (
+    Blocking,
+    BlockingChannel,
+    Channel,
+    ExtraChannels,
+    ReturnPath,
+)
+from transship.abc.compression import Compression, Compressor, Decompressor
 from transship.abc.guest import Blocker, Device, DirtyLog, Guest
-from transship.abc.section import LiveCounters, Pending, Section, SectionSet, Segments
+from transship.abc.section import (
+    ChannelParsing,
+    ChannelWork,
+    LiveCounters,
+    Pending,
+    Section,
+    SectionSet,
+    Segments,
+)
 from transship.abc.settings import Capability, Parameters, Settings
 from transship.abc.transport import Address, Incoming, Listener, Options, Outgoing
 from transship.wire.vmdesc import DeviceRecord
@@ -12,11 +27,19 @@ from transship.wire.vmdesc import DeviceRecord
 __all__ = [
     "Address",
     "Blocker",
+    "Blocking",
+    "BlockingChannel",
     "Capability",
     "Channel",
+    "ChannelParsing",
+    "ChannelWork",
+    "Compression",
+    "Compressor",
+    "Decompressor",
     "Device",
     "DeviceRecord",
     "DirtyLog",
+    "ExtraChannels",
     "Guest",
     "Incoming",
     "Listener",

@@ -13,6 +13,7 @@ from transship.errors import PeerClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from transship.buffers import Buffer
 
@@ -113,3 +114,56 @@ class ReturnPath(Protocol):
 
     async def receive_return_into(self, target: memoryview) -> int:
         """Receive some bytes of messages. Errors and cancellation as ``receive_some_into``."""
+
+
+@runtime_checkable
+class ExtraChannels(Protocol):
+    """Can open more channels to the same destination (source's side).
+
+    The destination's listener accepts each of them as it accepted the first.
+    """
+
+    def open_channel(self) -> AbstractAsyncContextManager[Channel]:
+        """Prepare another; connects when entered, closes when left, as :data:`Outgoing`."""
+
+
+class BlockingChannel(ABC):
+    """A channel in the hands of a thread, without an event loop."""
+
+    @abstractmethod
+    def send(self, segments: Sequence[Buffer]) -> None:
+        """Send all bytes of all segments; as :meth:`Channel.send_segments`.
+
+        Raises:
+            PeerClosedError: The peer closed the channel.
+            StalledError: The peer took nothing for too long.
+            ChannelError: It broke, or was interrupted.
+        """
+
+    @abstractmethod
+    def receive(self, targets: Sequence[memoryview]) -> int:
+        """Fill all targets, in order.
+
+        Returns:
+            How many bytes came: fewer than there is room for only if the peer ended its direction.
+
+        Raises:
+            StalledError: Nothing came for too long.
+            ChannelError: It broke, or was interrupted.
+        """
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """Break what waits on it and all that comes later; from any thread, idempotent."""
+
+
+@runtime_checkable
+class Blocking(Protocol):
+    """Can be handed to a thread, which then sends and receives at the speed of the system calls."""
+
+    def blocking(self, timeout_s: float) -> BlockingChannel:
+        """Hand it over; of the channel itself only ``peer`` and ``aclose`` are legal afterwards.
+
+        Args:
+            timeout_s: How long a send or a receive may make no progress.
+        """

@@ -7,25 +7,53 @@ which bytes it wants (:mod:`transship.wire.reader`). So it is tested with bytes 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from transship.buffers import Buffer
+from transship.wire.reader import Rendezvous
 
 if TYPE_CHECKING:
     from transship.wire.events import SectionHeader
     from transship.wire.reader import Parsing, StreamReader
 
-Segments: TypeAlias = Generator[Buffer, None, bool]
+
+@dataclass(frozen=True, slots=True)
+class ChannelWork:
+    """Something to be sent over extra channels, beside the stream.
+
+    Args:
+        make: Called in the thread of a channel, with its number from 0: returns what goes over
+            it, borrowed until it is called for that channel again.
+        size_bytes: How much that is, about.
+        on_every_channel: Whether all of them are to send it, each after everything that it was
+            given before, and before everything it is given later; or just one, whichever.
+    """
+
+    make: Callable[[int], Sequence[Buffer]]
+    size_bytes: int
+    on_every_channel: bool = False
+
+
+Segments: TypeAlias = Generator[Buffer | ChannelWork, None, bool]
 """The body of one record, as buffers in order. A buffer is borrowed by the engine until it has
 asked for the next two: a generator may reuse three in turn. The returned value says, for
 ``iterate``, whether nothing is left for this pass.
+
+Between its buffers a section that has extra channels may yield work for those.
 
 The engine closes the generator, also one that it does not pull to its end: when the migration
 fails or is cancelled, the generator of the record in hand is closed before ``cancel`` is called.
 So what a record alone holds belongs into a ``finally`` or a ``with`` of its generator, and what
 lasts from record to record ends in ``cancel``."""
+
+ChannelParsing: TypeAlias = Generator[Sequence[memoryview] | Rendezvous, int, None]
+"""Takes what comes over one extra channel, in a thread of that channel.
+
+It yields views to be filled, in order, and is resumed with the number of bytes when all are, or
+with fewer if the channel ended; or a rendezvous, to go on when the stream has come to one as well,
+and all other channels have. It may return at the end of the channel only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +119,8 @@ class Section:
         is_live: Whether it is sent in passes while the guest runs.
         is_optional: Whether the source may leave it out, because :meth:`is_needed` may say no
             there; asked on the destination.
+        extra_channels: Over how many channels it goes besides the stream; of one section at most.
+            It must be live, and implement ``load_channel``.
     """
 
     idstr: str
@@ -99,6 +129,7 @@ class Section:
     minimum_version_id: int = 1
     is_live: bool = False
     is_optional: bool = False
+    extra_channels: int = 0
 
     def is_needed(self) -> bool:
         """Whether the section has anything to send.
@@ -151,3 +182,5 @@ class SectionSet(Protocol):
     def load(
         self, section: Section, header: SectionHeader, reader: StreamReader
     ) -> Parsing[None]: ...
+
+    def load_channel(self, section: Section, number: int) -> ChannelParsing: ...

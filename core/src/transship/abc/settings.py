@@ -7,9 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from transship.wire.limits import MIB
+
+if TYPE_CHECKING:
+    from transship.abc.compression import Compression
+
+
+NO_COMPRESSION: Final = "none"
 
 
 class Capability(StrEnum):
@@ -25,6 +31,8 @@ class Capability(StrEnum):
     """A channel without a return path is refused; where there is one it is always used."""
     PAUSE_BEFORE_SWITCHOVER = "pause-before-switchover"
     """The source waits, its guest paused, until it is told to go on."""
+    MULTIFD = "multifd"
+    """Memory goes over several channels at once; both sides have to agree on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,12 @@ class Parameters:
         switchover_bandwidth_bytes_per_s: What the channel is taken to carry at switchover; 0 is
             the lowest rate of the last five slices. Never a cap.
         xbzrle_cache_bytes: Size of the cache of sent pages; a power of two, at least one page.
+        multifd_channels: Over how many channels memory goes, besides the one of the stream; the
+            same on both sides.
+        multifd_compression: The method by which memory is compressed on those, or ``none``; the
+            same on both sides.
+        multifd_zlib_level: How hard ``zlib`` tries, 0 to 9.
+        multifd_zstd_level: How hard ``zstd`` tries, 0 to 20.
         throttle_trigger_percent: How much of what was sent a guest may dirty in the same time.
         throttle_initial_percent: The share of its time that is withheld from the guest at first.
         throttle_increment_percent: By how much that grows.
@@ -61,6 +75,10 @@ class Parameters:
     downtime_limit_s: float = 0.3
     switchover_bandwidth_bytes_per_s: int = 0
     xbzrle_cache_bytes: int = 64 * MIB
+    multifd_channels: int = 2
+    multifd_compression: str = NO_COMPRESSION
+    multifd_zlib_level: int = 1
+    multifd_zstd_level: int = 1
     throttle_trigger_percent: int = 50
     throttle_initial_percent: int = 20
     throttle_increment_percent: int = 10
@@ -102,10 +120,12 @@ class Settings:
         capabilities: Names of those that are on; fixed when the migration begins.
         parameters: Replaced as a whole when one is changed; whoever reads it again a slice later
             sees the change.
+        compression: The method that ``multifd_compression`` names; None for none.
     """
 
     capabilities: frozenset[str] = frozenset()
     parameters: Parameters = field(default=QEMU_10_0)
+    compression: Compression | None = None
 
     def has(self, capability: str) -> bool:
         """Whether a capability is on."""

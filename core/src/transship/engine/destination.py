@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from transship.abc.guest import Guest
     from transship.abc.section import SectionSet
     from transship.abc.settings import Parameters
+    from transship.engine.channels.loading import ChannelLoaders
     from transship.engine.stats import Statistics
 
 
@@ -52,6 +53,7 @@ class Destination:
         parameters: Limits.
         statistics: Kept up to date.
         enter: Told of each status as it is reached.
+        extra: The extra channels, if a section has any.
 
     Attributes:
         may_have_guest: Whether the source may have given the guest up: it has been told, or may
@@ -67,6 +69,7 @@ class Destination:
         parameters: Parameters,
         statistics: Statistics,
         enter: Callable[[MigrationStatus], Awaitable[None]],
+        extra: ChannelLoaders | None = None,
     ) -> None:
         self.may_have_guest = False
         self.owns_guest = False
@@ -76,7 +79,10 @@ class Destination:
         self._parameters = parameters
         self._statistics = statistics
         self._enter = enter
-        self._receiver = StreamReceiver.of_stream(channel, parameters.stall_timeout_s)
+        self._extra = extra
+        self._receiver = StreamReceiver.of_stream(
+            channel, parameters.stall_timeout_s, extra.meet if extra else None
+        )
         self._reader = self._receiver.reader
         self._return_path: ReturnPath | None = None
         self._loaded: set[tuple[str, int]] = set()
@@ -100,7 +106,8 @@ class Destination:
 
     async def _next(self, decoder: StreamDecoder) -> Event | None:
         event = await self._receiver.run(decoder.next_event())
-        self._statistics.transferred_bytes = self._reader.offset
+        extra_bytes = self._extra.received_bytes if self._extra else 0
+        self._statistics.transferred_bytes = self._reader.offset + extra_bytes
         return event
 
     async def _ended(self, event: Event | None, decoder: StreamDecoder) -> bool:
@@ -172,6 +179,8 @@ class Destination:
             )
         with concerning(section, lambda: self._reader.offset):
             await self._receiver.run(self._sections.load(section, header, self._reader))
+        if header.kind is RecordType.SECTION_END and self._extra and section.extra_channels:
+            await self._extra.stop()
         if header.kind in (RecordType.SECTION_END, RecordType.SECTION_FULL):
             self._loaded.add((header.idstr, header.instance_id))
         self._statistics.sections[header.idstr] = section.statistics()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from transship.abc.settings import Settings
 from transship.engine.attempt import LOG, Attempt
+from transship.engine.channels.loading import ChannelLoaders, initial_packet_of
 from transship.engine.deadlines import within
 from transship.engine.destination import Destination
 from transship.engine.entering import entered
@@ -28,13 +29,16 @@ from transship.errors import (
 from transship.wire.constants import MULTIFD_MAGIC
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from transship.abc.channel import Channel
     from transship.abc.guest import Guest
     from transship.abc.section import SectionSet
     from transship.abc.transport import Incoming as IncomingContext, Listener
     from transship.engine.custody import Custodian
+
+_STRANGERS: Final = 16
+"""Connections that have not said yet what they are; more wait to be accepted."""
 
 
 class Incoming(Attempt):
@@ -90,50 +94,84 @@ class Incoming(Attempt):
             stack.push_async_callback(self._close, channel)
             self._begin_clock()
             await self._enter(MigrationStatus.ACTIVE)
-            await self._load_alone(channel, listener)
+            await self._load_from(channel, listener)
             self._has_moved = True
 
-    async def _load_alone(self, channel: Channel, listener: Listener) -> None:
-        """Load from one channel, and turn away whoever else connects meanwhile.
+    async def _load_from(self, channel: Channel, listener: Listener) -> None:
+        """Load from a channel, and from the extra ones that the source opens to it.
 
         Raises:
-            RemoteError: The source opened channels of multifd, which are more than one.
+            RemoteError: The source opened channels of multifd, and this side expects none.
         """
         async with trio.open_nursery() as nursery:
             loading = trio.CancelScope()
-            nursery.start_soon(self._turn_away, listener, loading)
-            with loading:
-                await self._load(channel)
-                nursery.cancel_scope.shield = True
+            async with self._extra_channels() as extra:
+                nursery.start_soon(self._accept_others, listener, extra, loading)
+                with loading:
+                    await self._load(channel, extra)
+                    nursery.cancel_scope.shield = True
             nursery.cancel_scope.cancel()
         if loading.cancelled_caught:
             raise RemoteError(
                 "the source sends its memory over several channels (multifd)",
                 expected="one channel",
                 found="another, of multifd",
-                hint="switch the source's capability multifd off",
+                hint="switch the capability multifd on here, or off at the source",
             )
 
-    async def _turn_away(self, listener: Listener, loading: trio.CancelScope) -> None:
-        """Close every other channel; one of multifd ends the loading, which would wait in vain."""
-        try:
-            while True:
-                other = await listener.accept()
-                is_multifd = await self._first_bytes(other, len(MULTIFD_MAGIC)) == MULTIFD_MAGIC
-                if is_multifd and not (self._destination and self._destination.may_have_guest):
-                    loading.cancel()
-        except Exception:
-            LOG.debug("nobody else can connect any more", exc_info=True)
+    @asynccontextmanager
+    async def _extra_channels(self) -> AsyncIterator[ChannelLoaders | None]:
+        """What loads extra channels, if a section has any."""
+        for section in self._sections:
+            if section.extra_channels:
+                extra = ChannelLoaders(
+                    self._sections, section, self._guest.uuid, self.parameters.stall_timeout_s
+                )
+                async with extra.running():
+                    yield extra
+                return
+        yield None
 
-    async def _first_bytes(self, channel: Channel, count: int) -> bytes:
-        """What comes first, zeros where nothing comes soon; closes the channel."""
-        first = bytearray(count)
+    async def _accept_others(
+        self, listener: Listener, extra: ChannelLoaders | None, loading: trio.CancelScope
+    ) -> None:
+        """Hand extra channels to those who load them, and turn everybody else away."""
+        strangers = trio.Semaphore(_STRANGERS)
+        async with trio.open_nursery() as nursery:
+            while True:
+                await strangers.acquire()
+                try:
+                    other = await listener.accept()
+                except Exception:
+                    LOG.debug("nobody else can connect any more", exc_info=True)
+                    return
+                nursery.start_soon(self._admit, other, strangers, extra, loading)
+
+    async def _admit(
+        self,
+        other: Channel,
+        strangers: trio.Semaphore,
+        extra: ChannelLoaders | None,
+        loading: trio.CancelScope,
+    ) -> None:
+        """Let a channel in that begins as one of multifd; without extra ones it ends the loading.
+
+        Otherwise the loading would wait in vain for what goes over that channel.
+        """
         try:
-            with trio.move_on_after(self.parameters.cleanup_timeout_s), suppress(ChannelError):
-                await channel.receive_into(memoryview(first))
+            initial = b""
+            with suppress(ChannelError):
+                initial = await initial_packet_of(other, self.parameters.cleanup_timeout_s)
+            strangers.release()
+            if not initial.startswith(MULTIFD_MAGIC):
+                return
+            if extra is not None:
+                extra.start(other, initial)
+                await trio.sleep_forever()
+            elif not (self._destination and self._destination.may_have_guest):
+                loading.cancel()
         finally:
-            await self._close(channel)
-        return bytes(first)
+            await self._close(other)
 
     async def _close(self, channel: Channel) -> None:
         with (
@@ -142,7 +180,7 @@ class Incoming(Attempt):
         ):
             await channel.aclose()
 
-    async def _load(self, channel: Channel) -> None:
+    async def _load(self, channel: Channel, extra: ChannelLoaders | None) -> None:
         destination = self._destination = Destination(
             self._guest,
             self._sections,
@@ -150,6 +188,7 @@ class Incoming(Attempt):
             self.parameters,
             self.statistics,
             self._enter,
+            extra,
         )
         try:
             await destination.run()

@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from transship.abc.section import ChannelWork
 from transship.engine.failures import concerning
+from transship.errors import LocalError
 from transship.wire import encoder
 from transship.wire.constants import RecordType
 from transship.wire.description import compose, opaque_device
 from transship.wire.events import SectionHeader
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from transship.abc.guest import Guest
-    from transship.abc.section import Section, SectionSet
+    from transship.abc.section import Section, SectionSet, Segments
+    from transship.buffers import Buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ def pack_devices(
         with concerning(section):
             if section.is_live or not section.is_needed():
                 continue
-            body = b"".join(sections.complete(section))
+            body = b"".join(_buffers(sections.complete(section)))
             section_id = section_ids[section.idstr, section.instance_id]
             records += _record(section, section_id, body)
             descriptions.append(
@@ -61,6 +66,14 @@ def pack_devices(
                 or opaque_device(section.idstr, section.instance_id, len(body))
             )
     return PackedDevices(bytes(records), compose(guest.machine, guest.page_size, descriptions))
+
+
+def _buffers(body: Segments) -> Iterator[Buffer]:
+    """The segments of a section that goes over the stream alone."""
+    for segment in body:
+        if isinstance(segment, ChannelWork):
+            raise LocalError("a section that is not live has work for extra channels")
+        yield segment
 
 
 def _record(section: Section, section_id: int, body: bytes) -> bytes:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from transship.errors import StalledError
-from transship.wire.reader import Parsing, StreamReader
+from transship.wire.reader import Parsing, Rendezvous, StreamReader
 
 if TYPE_CHECKING:
     from transship.abc.channel import Channel, ReturnPath
 
 T = TypeVar("T")
 _ReceiveSome = Callable[[memoryview], Awaitable[int]]
+_Meet = Callable[[], Awaitable[None]]
 
 
 class StreamReceiver:
@@ -24,18 +25,28 @@ class StreamReceiver:
         receive_some: Receives at least one byte, or returns 0 at the end.
         peer: Who sends, for messages.
         stall_timeout_s: How long to wait for the next byte.
+        meet: Waits for the extra channels, if there are any.
     """
 
-    def __init__(self, receive_some: _ReceiveSome, peer: str, stall_timeout_s: float) -> None:
+    def __init__(
+        self,
+        receive_some: _ReceiveSome,
+        peer: str,
+        stall_timeout_s: float,
+        meet: _Meet | None = None,
+    ) -> None:
         self.reader = StreamReader()
+        self._meet = meet
         self._receive_some = receive_some
         self._peer = peer
         self._stall_timeout_s = stall_timeout_s
 
     @classmethod
-    def of_stream(cls, channel: Channel, stall_timeout_s: float) -> StreamReceiver:
+    def of_stream(
+        cls, channel: Channel, stall_timeout_s: float, meet: _Meet | None = None
+    ) -> StreamReceiver:
         """Over the stream that the channel carries."""
-        return cls(channel.receive_some_into, channel.peer, stall_timeout_s)
+        return cls(channel.receive_some_into, channel.peer, stall_timeout_s, meet)
 
     @classmethod
     def of_return_path(cls, path: ReturnPath, peer: str) -> StreamReceiver:
@@ -56,6 +67,8 @@ class StreamReceiver:
                 if isinstance(want, memoryview):
                     with want:
                         await self._fill(want)
+                elif isinstance(want, Rendezvous):
+                    await self._rendezvous()
                 elif want == 0:
                     await trio.lowlevel.checkpoint()
                 elif count := await self._receive(self.reader.writable()):
@@ -67,6 +80,16 @@ class StreamReceiver:
             return stop.value  # type: ignore[no-any-return]
         finally:
             parsing.close()
+
+    async def _rendezvous(self) -> None:
+        if self._meet is None:
+            raise self.reader.error(
+                "the source sends its memory over several channels (multifd)",
+                expected="one channel",
+                found="a stream that waits for others",
+                hint="switch the capability multifd on here, or off at the source",
+            )
+        await self._meet()
 
     async def _fill(self, target: memoryview) -> None:
         done = 0

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from transship.errors import StalledError
+from transship.abc.section import ChannelWork
+from transship.errors import LocalError, StalledError
 from transship.wire.limits import MIB
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from transship.abc.channel import Channel
     from transship.abc.section import Segments
     from transship.buffers import Buffer
+    from transship.engine.channels.sending import ChannelPool
     from transship.engine.pacing import Pacer
 
 
@@ -58,6 +60,11 @@ class StreamSender:
         self._stall_timeout_s = stall_timeout_s
         self._cap_bytes_per_s = cap_bytes_per_s
         self._on_slice = on_slice
+        self._pool: ChannelPool | None = None
+
+    def use(self, pool: ChannelPool | None) -> None:
+        """Let work for extra channels go there, from now on."""
+        self._pool = pool
 
     async def send(self, *segments: Buffer) -> None:
         """Send, whatever the cap says.
@@ -92,11 +99,11 @@ class StreamSender:
             What the body returned.
         """
         with closing(body):
-            step = await _advance(body)
+            step = await self._advance(body)
             while not isinstance(step, _End):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self.send, header, step)
-                    following = await _advance(body)
+                    following = await self._advance(body)
                 step, header = following, b""
                 if paced and not isinstance(step, _End) and len(step) > _SMALL_BYTES:
                     await self.keep_pace()
@@ -123,9 +130,30 @@ class StreamSender:
         return self._pacer.record_bytes()
 
     def _tick(self) -> None:
+        self._count_extra()
         self._pacer.cap_bytes_per_s = self._cap_bytes_per_s()
         if self._pacer.tick(trio.current_time()):
             self._on_slice()
+
+    def _count_extra(self) -> None:
+        if self._pool is not None:
+            self._pacer.sent(self._pool.take_sent_bytes())
+
+    async def _advance(self, body: Segments) -> Buffer | _End:
+        step = await trio.to_thread.run_sync(self._next, body)
+        self._count_extra()
+        return step
+
+    def _next(self, body: Segments) -> Buffer | _End:
+        """The next segment of the stream; work for extra channels is handed out meanwhile."""
+        try:
+            while isinstance(segment := next(body), ChannelWork):
+                if self._pool is None:
+                    raise LocalError("a section has work for extra channels that are not there")
+                self._pool.submit(segment)
+        except StopIteration as stop:
+            return _End(bool(stop.value))
+        return segment
 
 
 def _batches(segments: Sequence[Buffer]) -> Iterator[list[Buffer]]:
@@ -142,14 +170,3 @@ def _batches(segments: Sequence[Buffer]) -> Iterator[list[Buffer]]:
             batch.append(view[start:])
             room -= len(view) - start
     yield batch
-
-
-async def _advance(body: Segments) -> Buffer | _End:
-    return await trio.to_thread.run_sync(_next, body)
-
-
-def _next(body: Segments) -> Buffer | _End:
-    try:
-        return next(body)
-    except StopIteration as stop:
-        return _End(bool(stop.value))

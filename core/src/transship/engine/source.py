@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from dataclasses import astuple
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,9 @@ import trio
 from transship.abc.channel import Channel, ReturnPath
 from transship.abc.settings import Capability
 from transship.engine.answers import Answers
+from transship.engine.channels.sending import ChannelPool, extra_channels_of
 from transship.engine.deadlines import within
+from transship.engine.entering import entered
 from transship.engine.globalstate import GlobalState
 from transship.engine.live import LiveSections
 from transship.engine.measures import Measures
@@ -25,6 +28,7 @@ from transship.wire import encoder
 from transship.wire.constants import CommandType
 from transship.wire.events import Configuration
 from transship.wire.limits import PACKAGE_BYTES
+from transship.wire.multifd import initial_packet
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -132,6 +136,8 @@ class Source:
 
         Cancellation: at any time before the hand-over; what comes after it is shielded.
         """
+        if any(section.extra_channels for section in self._sections):
+            extra_channels_of(self._channel)
         path = self._channel.capability(ReturnPath)  # type: ignore[type-abstract]
         if path is None:
             if self._settings.has(Capability.RETURN_PATH):
@@ -175,6 +181,45 @@ class Source:
         await self._send_header(with_return_path=answers is not None)
         if answers:
             await self._ask(answers, _PING_HELLO)
+        async with AsyncExitStack() as stack:
+            pool = await self._open_extra_channels(stack)
+            if pool is None:
+                await self._send_live(answers)
+            else:
+                async with pool.running():
+                    self._sender.use(pool)
+                    await self._send_live(answers)
+            devices = await self._pack_devices()
+            if answers:
+                await self._hand_over(devices, answers)
+            else:
+                await self._send_blindly(devices)
+        self._statistics.remaining_bytes = 0
+        self._measures.update()
+
+    async def _open_extra_channels(self, stack: AsyncExitStack) -> ChannelPool | None:
+        """What sends over extra channels, if a section wants any; they stay open till the end.
+
+        Raises:
+            ConnectError: The destination does not take that many.
+        """
+        count = sum(section.extra_channels for section in self._sections)
+        if not count:
+            return None
+        extra = extra_channels_of(self._channel)
+        limits = self._parameters
+        channels = []
+        for number in range(count):
+            outgoing = entered(
+                extra.open_channel(), limits.connect_timeout_s, limits.cleanup_timeout_s
+            )
+            channel = await stack.enter_async_context(outgoing)
+            await channel.send_segments([initial_packet(self._guest.uuid, number)])
+            channels.append(channel)
+        return ChannelPool(channels, limits.stall_timeout_s)
+
+    async def _send_live(self, answers: Answers | None) -> None:
+        """Send what is live: while the guest runs, and to its end when it stands still."""
         await self._send_setup()
         await self._enter(MigrationStatus.ACTIVE)
         try:
@@ -188,13 +233,6 @@ class Source:
             await self._wait_for_switchover()
         await self._enter(MigrationStatus.DEVICE)
         await self._send_ends()
-        devices = await self._pack_devices()
-        if answers:
-            await self._hand_over(devices, answers)
-        else:
-            await self._send_blindly(devices)
-        self._statistics.remaining_bytes = 0
-        self._measures.update()
 
     async def _send_header(self, *, with_return_path: bool) -> None:
         configuration = Configuration(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transship.abc.guest import Guest
-    from transship.abc.section import Pending, Section, Segments
+    from transship.abc.section import ChannelParsing, Pending, Section, Segments
     from transship.abc.settings import Settings
     from transship.abc.transport import Address, Incoming, Options, Outgoing
     from transship.wire.events import SectionHeader
@@ -158,4 +158,19 @@ class SectionHooks:
 
         Raises:
             StreamError: The body is wrong.
+        """
+
+    @hookspec(firstresult=True)
+    def load_channel(self, number: int) -> ChannelParsing:  # type: ignore[empty-body]
+        """Parse what comes over one extra channel, behind its initial packet.
+
+        Destination side, once for each of the section's ``extra_channels``, guest paused. Runs in
+        a thread of that channel, beside ``load`` and the other channels. Closed as the generator
+        of ``load`` is, and before the record that ends the section counts as loaded.
+
+        Args:
+            number: Of the channel, from 0.
+
+        Raises:
+            StreamError: What came is wrong; the engine adds the channel.
         """

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pluggy
 
-from transship.abc.section import Pending, Section, Segments
+from transship.abc.section import ChannelParsing, Pending, Section, Segments
 from transship.errors import PluginError
 from transship.plugin import hookspecs
 from transship.plugin.markers import PROJECT
@@ -80,7 +80,7 @@ def _check_marks(manager: pluggy.PluginManager, section: Section, owner: str) ->
             )
 
 
-_PHASES: Final = ("begin", "iterate", "pending", "complete", "cancel", "load")
+_PHASES: Final = ("begin", "iterate", "pending", "complete", "cancel", "load", "load_channel")
 
 
 class SectionRegistry:
@@ -158,6 +158,19 @@ class SectionRegistry:
         parsing: Parsing[None] | None = self._call(section, "load", header=header, reader=reader)
         if parsing is None:
             raise PluginError(f"section {section.idstr!r} cannot be loaded", section=section.idstr)
+        return parsing
+
+    def load_channel(self, section: Section, number: int) -> ChannelParsing:
+        """The parser of an extra channel.
+
+        Raises:
+            PluginError: The section has none.
+        """
+        parsing: ChannelParsing | None = self._call(section, "load_channel", number=number)
+        if parsing is None:
+            raise PluginError(
+                f"section {section.idstr!r} does not load extra channels", section=section.idstr
+            )
         return parsing
 
 

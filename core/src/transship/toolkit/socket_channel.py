@@ -7,7 +7,6 @@ engine's decision; how a socket came about, a transport's.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from bisect import bisect_right
 from itertools import accumulate
@@ -15,17 +14,16 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from transship.abc.channel import Channel
+from transship.abc.channel import C, Channel, ExtraChannels
 from transship.errors import ChannelError, PeerClosedError
+from transship.toolkit.blocking_socket import SEGMENTS_PER_CALL, BlockingSocketChannel, as_bytes
 from transship.toolkit.conflict import ConflictDetector
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from transship.abc.transport import Outgoing
     from transship.buffers import Buffer
-
-SEGMENTS_PER_CALL: Final = max(os.sysconf("SC_IOV_MAX"), 16)
-"""Most buffers that one system call takes: 1024 on Linux, and nowhere fewer than POSIX's 16."""
 
 FAIR_BYTES: Final = 4 * 1024 * 1024
 """Most that is sent before other tasks have a turn, and a cancellation its effect: about 1 ms."""
@@ -43,12 +41,20 @@ class SocketChannel(Channel):
     Args:
         connection: A connected stream socket; owned by the channel from now on.
         peer: Who is at the other end, for people.
+        open_channel: Prepares another channel to the same place, where that can be done; then the
+            channel has the :class:`~transship.abc.ExtraChannels` capability.
     """
 
-    def __init__(self, connection: socket.socket, peer: str) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        peer: str,
+        open_channel: Callable[[], Outgoing] | None = None,
+    ) -> None:
         connection.setblocking(False)
         self._socket = connection
         self._peer = peer
+        self._open_channel = open_channel
         self._sending = ConflictDetector("another task is sending on this channel")
         self._receiving = ConflictDetector("another task is receiving on this channel")
         self._is_closed = False
@@ -107,7 +113,7 @@ class SocketChannel(Channel):
         try:
             if not begun:
                 return self._socket.sendmsg(batch)
-            with _as_bytes(batch[0]) as whole, whole[begun:] as rest:
+            with as_bytes(batch[0]) as whole, whole[begun:] as rest:
                 return self._socket.sendmsg([rest, *batch[1:]])
         except BlockingIOError:
             return 0
@@ -175,6 +181,30 @@ class SocketChannel(Channel):
         """Receive some bytes of messages; as :meth:`receive_some_into`."""
         return await self.receive_some_into(target)
 
+    # More channels
+
+    def capability(self, kind: type[C]) -> C | None:
+        """The channel's implementation of an optional capability, or None."""
+        if kind is ExtraChannels and self._open_channel is None:
+            return None
+        return super().capability(kind)
+
+    def open_channel(self) -> Outgoing:
+        """Prepare another channel to the same place; see :class:`~transship.abc.ExtraChannels`.
+
+        Raises:
+            ChannelError: There is none to be had.
+        """
+        if self._open_channel is None:
+            raise ChannelError(f"there is only one channel to {self._peer}")
+        return self._open_channel()
+
+    # In the hands of a thread
+
+    def blocking(self, timeout_s: float) -> BlockingSocketChannel:
+        """Hand the socket to a thread; see :class:`~transship.abc.Blocking`."""
+        return BlockingSocketChannel(self._socket, self._peer, timeout_s, self._broken)
+
     # The end
 
     async def aclose(self) -> None:
@@ -219,12 +249,3 @@ class SocketChannel(Channel):
 
 def _size(segment: Buffer) -> int:
     return segment.nbytes if isinstance(segment, memoryview) else len(segment)
-
-
-def _as_bytes(segment: Buffer) -> memoryview:
-    """A view that counts in bytes, whatever the segment counts in; to be released."""
-    view = memoryview(segment)
-    if view.format == "B" and view.ndim == 1:
-        return view
-    with view:
-        return view.cast("B")

@@ -7,7 +7,8 @@ time in a test:
 * an ``int``: at least so many more bytes are needed in the window; 0: nothing is wanted, and
   others may run, since a long step lies behind and there is more to do;
 * a ``memoryview``: receive exactly these bytes, straight to where they belong. It is void once
-  the parser goes on, or is closed.
+  the parser goes on, or is closed;
+* :data:`RENDEZVOUS`: go on when every extra channel of the stream has come to the same point.
 
 Whoever drives a parser fills :meth:`StreamReader.writable` and reports it with
 :meth:`StreamReader.received`, or calls :meth:`StreamReader.finish` when no more will come;
@@ -20,13 +21,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from enum import Enum
+from typing import Final, TypeVar
 
 from transship.errors import StreamError
 from transship.wire.limits import READER_BYTES
 
 T = TypeVar("T")
-Want = int | memoryview
+
+
+class Rendezvous(Enum):
+    """The one value of :data:`RENDEZVOUS`."""
+
+    RENDEZVOUS = "rendezvous"
+
+
+RENDEZVOUS: Final = Rendezvous.RENDEZVOUS
+"""The stream and its extra channels wait for each other."""
+
+Want = int | memoryview | Rendezvous
 Parsing = Generator[Want, None, T]
 
 
@@ -248,6 +261,12 @@ def drive(
         while True:
             if isinstance(want, memoryview):
                 _fill(want, reader, readinto)
+            elif isinstance(want, Rendezvous):
+                raise reader.error(
+                    "the memory of this stream came over channels that are not here",
+                    expected="a stream of one channel",
+                    found="one of multifd",
+                )
             elif want:
                 count = readinto(reader.writable())
                 if count:

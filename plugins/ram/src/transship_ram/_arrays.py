@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from transship.memory.ramblock import RAMBlock
+from transship.memory.runs import PageRun
 
 Numbers: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
 """Numbers of pages or positions of bytes; ``.data`` is what kernels take."""
@@ -16,7 +15,14 @@ Marks: TypeAlias = np.ndarray[tuple[int], np.dtype[np.bool_]]
 """One truth value for each page."""
 
 
-def find_holes(block: RAMBlock, pages: Numbers) -> Marks:
-    """Which of some ascending pages are known to be zero without being read."""
-    first, end = int(pages[0]), int(pages[-1]) + 1
-    return np.frombuffer(block.find_holes(first, end - first), np.bool_)[pages - first]
+def runs_of(pages: Numbers) -> list[PageRun]:
+    """Neighbours in ``pages`` that are neighbours in memory, together."""
+    if not len(pages):
+        return []
+    breaks = np.flatnonzero(pages[1:] - pages[:-1] != 1) + 1
+    starts = [0, *breaks.tolist()]
+    ends = [*starts[1:], len(pages)]
+    firsts = pages[starts].tolist()
+    return [
+        PageRun(first, end - start) for first, start, end in zip(firsts, starts, ends, strict=True)
+    ]

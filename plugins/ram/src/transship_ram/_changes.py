@@ -13,7 +13,6 @@ import numpy as np
 
 from transship.errors import LocalError
 from transship.memory import kernels
-from transship_ram._arrays import find_holes
 from transship_ram._cache import PageCache
 from transship_ram._records import (
     CHANGE_HEAD_BYTES,
@@ -25,6 +24,7 @@ from transship_ram._records import (
     count_within,
     full_record_bytes,
 )
+from transship_ram._zeros import find_holes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,10 @@ from transship.errors import LocalError, RemoteError, StreamError
 from transship.memory import kernels
 from transship.wire.constants import XBZRLE_ENCODING, PageFlag
 from transship.wire.pages import KINDS, PageWord, split_word
+from transship.wire.reader import RENDEZVOUS
 from transship_ram._bulk import BulkLoader
+from transship_ram._multifd import channel_count
+from transship_ram._packets_in import PacketLoader
 from transship_ram._records import WORD_BYTES
 from transship_ram._table import TableEntry, parse_table
 from transship_ram._target import LoadedBlock, PageCounts
@@ -21,7 +24,7 @@ from transship_ram._target import LoadedBlock, PageCounts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from transship.abc import Guest
+    from transship.abc import ChannelParsing, Guest, Settings
     from transship.memory.ramblock import RAMBlock
     from transship.wire.reader import Parsing, StreamReader
 
@@ -34,19 +37,24 @@ class RAMLoader:
 
     Args:
         guest: Whose RAM; not asked for anything before the table of blocks has been read.
+        settings: Of the migration.
     """
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: Guest, settings: Settings) -> None:
         self._guest = guest
+        self._settings = settings
+        self._has_channels = channel_count(settings) > 0
+        self._meets_at_words = False
+        self._channels: list[PacketLoader] = []
         self._kernels = kernels.current()
         self._bulk: BulkLoader | None = None
-        self._blocks: dict[str, LoadedBlock] | None = None
+        self._blocks: dict[str, LoadedBlock] = {}
         self._current: LoadedBlock | None = None
 
     @property
     def blocks(self) -> Sequence[LoadedBlock]:
         """The blocks in the order of the table; none before it has been read."""
-        return tuple((self._blocks or {}).values())
+        return tuple(self._blocks.values())
 
     @property
     def _page_size(self) -> int:
@@ -55,7 +63,9 @@ class RAMLoader:
 
     def statistics(self) -> dict[str, int]:
         """See :meth:`transship_ram._section.RAMSection.statistics`."""
-        counts = sum((block.counts for block in self.blocks), PageCounts())
+        every = [block.counts for block in self.blocks]
+        every += [channel.counts for channel in self._channels]
+        counts = sum(every, PageCounts())
         return {
             "total": sum(block.used_length for block in self.blocks),
             "normal": counts.normal,
@@ -81,6 +91,12 @@ class RAMLoader:
             singles += 1
             if singles % _MOST_SINGLES == 0:
                 yield 0
+
+    def load_channel(self) -> ChannelParsing:
+        """Parse what comes over one more extra channel."""
+        loader = PacketLoader(self._page_size, self._blocks, self._settings.compression)
+        self._channels.append(loader)
+        return loader.load()
 
     def _take_plain_records(self, reader: StreamReader) -> Parsing[None]:
         if self._bulk is not None and self._current is not None:
@@ -111,9 +127,12 @@ class RAMLoader:
                     found=f"{word.offset:#x}",
                 )
             case PageFlag.EOS:
+                if self._has_channels and not self._meets_at_words:
+                    yield RENDEZVOUS
                 return True
             case PageFlag.MULTIFD_FLUSH:
-                pass
+                self._meets_at_words = True
+                yield RENDEZVOUS
             case PageFlag.HOOK:
                 raise reader.error(
                     "a control record of RDMA in a stream that does not come over RDMA",
@@ -127,13 +146,14 @@ class RAMLoader:
         return False
 
     def _table(self, reader: StreamReader, total: int, start: int) -> Parsing[None]:
-        if self._blocks is not None:
+        if self._blocks:
             raise reader.error(
                 "a second table of RAM blocks", offset=start, expected="pages", found="a table"
             )
         entries = yield from parse_table(reader, total, self._page_size)
         self._bulk = BulkLoader(self._page_size)
-        self._blocks = {entry.idstr: LoadedBlock(self._attach(reader, entry)) for entry in entries}
+        for entry in entries:
+            self._blocks[entry.idstr] = LoadedBlock(self._attach(reader, entry))
 
     def _attach(self, reader: StreamReader, entry: TableEntry) -> RAMBlock:
         try:
@@ -161,7 +181,7 @@ class RAMLoader:
         if not word.continues:
             named_at = reader.offset
             idstr = yield from reader.counted_string()
-            self._current = (self._blocks or {}).get(idstr)
+            self._current = self._blocks.get(idstr)
             if self._current is None:
                 raise reader.error(
                     "a page of a RAM block that the table does not list",

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from transship.memory import kernels
-from transship_ram._arrays import find_holes
 from transship_ram._records import (
     FULL_TAG,
     ZERO_RECORD_BYTES,
@@ -15,10 +14,11 @@ from transship_ram._records import (
     count_within,
     full_record_bytes,
 )
+from transship_ram._zeros import find_zeros
 
 if TYPE_CHECKING:
     from transship.memory.ramblock import RAMBlock
-    from transship_ram._arrays import Marks, Numbers
+    from transship_ram._arrays import Numbers
     from transship_ram._buffers import RecordBuffers
     from transship_ram._counts import SentCounts
 
@@ -50,7 +50,7 @@ class Packer:
         Returns:
             How many pages were recorded.
         """
-        zeros = self._find_zeros(block, pages)
+        zeros = find_zeros(self._kernels, block, pages)
         ends = np.cumsum(np.where(zeros, ZERO_RECORD_BYTES, self._record_bytes))
         count = count_within(ends, budget_bytes)
         pages, zeros = pages[:count], zeros[:count]
@@ -69,11 +69,16 @@ class Packer:
         self._buffers.accept(block, size)
         return count
 
-    def _find_zeros(self, block: RAMBlock, pages: Numbers) -> Marks:
-        """Which pages are zero; of a hole that is known without reading it."""
-        zeros = find_holes(block, pages)
-        present = pages[~zeros] if zeros.any() else pages
-        if len(present):
-            found = self._kernels.find_zero_pages(block.view, self._page_size, present.data)
-            zeros[~zeros] = np.frombuffer(found, np.bool_)
-        return zeros
+    def pack_zeros(self, block: RAMBlock, pages: Numbers) -> None:
+        """Record pages of a block as zero, ascending, no more than the buffer has room for."""
+        self._counts.duplicate += len(pages)
+        size = self._kernels.pack_records(
+            block.view,
+            self._page_size,
+            pages.data,
+            np.ones(len(pages), np.bool_).data,
+            FULL_TAG,
+            ZERO_TAG,
+            self._buffers.room(block),
+        )
+        self._buffers.accept(block, size)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from transship.abc import (
     Capability,
+    ChannelWork,
     DirtyLog,
     Guest,
     LiveCounters,
@@ -21,9 +22,12 @@ from transship.wire.limits import MIB
 from transship_ram._buffers import RecordBuffers
 from transship_ram._changes import ChangePacker
 from transship_ram._counts import SentCounts
+from transship_ram._multifd import channel_count, rules_of
 from transship_ram._pack import Packer
+from transship_ram._packets_out import PacketMaker
 from transship_ram._records import change_record_bytes, full_record_bytes
 from transship_ram._scan import Batch, Scan
+from transship_ram._spread import Spreader
 from transship_ram._table import blocks_in_order, encode_table
 
 if TYPE_CHECKING:
@@ -57,6 +61,8 @@ class RAMSaver:
         self._buffers: RecordBuffers | None = None
         self._packer: Packer | None = None
         self._changes: ChangePacker | None = None
+        self._maker: PacketMaker | None = None
+        self._spreader: Spreader | None = None
         self._is_last = False
         self._transferred_bytes = 0
         self._dirtied_pages = 0
@@ -65,7 +71,6 @@ class RAMSaver:
     def begin(self) -> Segments:
         """Yield the block table; from now on every page is to be sent, and writes are logged."""
         self._blocks = blocks_in_order(self._guest)
-        self._make_packers()
         log = self._guest.dirty_log()
         log.start()
         self._log = log  # only now is it ours to stop
@@ -74,8 +79,11 @@ class RAMSaver:
         for bitmap in self._bitmaps:
             bitmap.mark_all()
         self._scan = Scan(self._bitmaps)
+        self._make_packers()
         yield encode_table(self._blocks)
-        yield EOS_WORD
+        if self._spreader is not None:
+            yield from self._spreader.begin()
+        yield from self._end_record()
         return True
 
     def iterate(self, budget_bytes: int) -> Segments:
@@ -85,7 +93,7 @@ class RAMSaver:
         """
         yield from self._pages(max(budget_bytes, 1), _PART_SCANNED_BYTES)
         self._transferred_bytes += len(EOS_WORD)
-        yield EOS_WORD
+        yield from self._end_record()
         return not self._scan.dirty_pages
 
     def pending(self, exact: bool) -> Pending:
@@ -99,7 +107,9 @@ class RAMSaver:
         self._sync()
         self._is_last = True
         yield from self._pages(math.inf, math.inf)
-        yield EOS_WORD
+        if self._spreader is not None:
+            yield from self._spreader.end()
+        yield from self._end_record()
         self.end_logging()
         return True
 
@@ -113,33 +123,53 @@ class RAMSaver:
     def statistics(self) -> dict[str, int]:
         """See :meth:`transship_ram._section.RAMSection.statistics`."""
         page_size, counts = self._guest.page_size, self._counts
+        normal, duplicate = counts.normal, counts.duplicate
+        if self._maker is not None:
+            normal, duplicate = normal + self._maker.normal, duplicate + self._maker.duplicate
         statistics = {
             "total": sum(block.used_length for block in self._blocks),
             "remaining": self._scan.dirty_pages * page_size,
-            "transferred": self._transferred_bytes,
-            "normal": counts.normal,
-            "normal_bytes": counts.normal * page_size,
-            "duplicate": counts.duplicate,
-            "handled_pages": counts.handled,
+            "transferred": self._sent_bytes,
+            "normal": normal,
+            "normal_bytes": normal * page_size,
+            "duplicate": duplicate,
+            "handled_pages": self._handled_pages,
             "dirty_sync_count": self._syncs,
             "dirtied_pages": self._dirtied_pages,
             "page_size": page_size,
         }
         if self._settings.has(Capability.XBZRLE):
             statistics |= counts.of_xbzrle(page_size)
+        if self._maker is not None:
+            statistics["multifd_bytes"] = self._maker.sent_bytes
         return statistics
 
     def live_counters(self) -> LiveCounters:
         """See :meth:`transship_ram._section.RAMSection.live_counters`."""
         page_size = self._guest.page_size
         return LiveCounters(
-            sent_bytes=self._transferred_bytes,
-            handled_pages=self._counts.handled,
+            sent_bytes=self._sent_bytes,
+            handled_pages=self._handled_pages,
             dirtied_pages=self._dirtied_pages,
             remaining_bytes=self._scan.dirty_pages * page_size,
             page_size=page_size,
             dirty_syncs=self._syncs,
         )
+
+    @property
+    def _sent_bytes(self) -> int:
+        return self._transferred_bytes + (self._maker.sent_bytes if self._maker else 0)
+
+    @property
+    def _handled_pages(self) -> int:
+        handled = self._counts.handled
+        return handled + (self._maker.normal + self._maker.duplicate if self._maker else 0)
+
+    def _end_record(self) -> Segments:
+        if self._spreader is not None:
+            yield from self._spreader.end_record()
+        yield EOS_WORD
+        return True
 
     def _make_packers(self) -> None:
         page_size = self._guest.page_size
@@ -152,6 +182,14 @@ class RAMSaver:
             )
         self._buffers = buffers
         self._packer = Packer(page_size, buffers, self._counts)
+        if channels := channel_count(self._settings):
+            rules = rules_of(self._guest.machine)
+            self._maker = PacketMaker(
+                page_size, channels, self._settings, finds_zeros=not rules.zeros_in_stream
+            )
+            self._spreader = Spreader(
+                self._blocks, self._scan, self._maker, self._packer, buffers, rules
+            )
 
     def _sync(self) -> None:
         if self._log is None:
@@ -162,7 +200,13 @@ class RAMSaver:
         self._scan.recount()
 
     def _pages(self, budget_bytes: float, most_scanned_bytes: float) -> Segments:
-        """Yield buffers of records, in scan order, until a limit is reached or all is clean."""
+        """Yield dirty pages, in scan order, until a limit is reached or all is clean."""
+        if self._spreader is not None:
+            for segment in self._spreader.pages(budget_bytes, most_scanned_bytes):
+                if not isinstance(segment, ChannelWork):
+                    self._transferred_bytes += len(segment)
+                yield segment
+            return True
         while budget_bytes > 0 and most_scanned_bytes > 0 and self._scan.dirty_pages:
             dirty_pages = self._scan.dirty_pages
             buffer = self._next_buffer(budget_bytes)

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transship.abc import Guest, LiveCounters, Pending, Section, Segments, Settings
+from transship.abc import (
+    ChannelParsing,
+    Guest,
+    LiveCounters,
+    Pending,
+    Section,
+    Segments,
+    Settings,
+)
 from transship.plugin.markers import hookimpl
 from transship.wire.constants import RAM_SECTION_VERSION
 from transship_ram._load import RAMLoader
+from transship_ram._multifd import channel_count
 from transship_ram._save import RAMSaver
 
 if TYPE_CHECKING:
@@ -32,8 +41,9 @@ class RAMSection(Section):
     is_live = True
 
     def __init__(self, guest: Guest, settings: Settings) -> None:
+        self.extra_channels = channel_count(settings)
         self._saver = RAMSaver(guest, settings)
-        self._loader = RAMLoader(guest)
+        self._loader = RAMLoader(guest, settings)
 
     @hookimpl
     def begin(self) -> Segments:
@@ -65,6 +75,11 @@ class RAMSection(Section):
         """Parse the body of a record; pages go straight to the guest's blocks."""
         return self._loader.load(reader)
 
+    @hookimpl
+    def load_channel(self, number: int) -> ChannelParsing:
+        """Parse what comes over an extra channel; pages are received into the guest's blocks."""
+        return self._loader.load_channel()
+
     @property
     def loaded_blocks(self) -> Sequence[LoadedBlock]:
         """What has been loaded into each block, in the order of the table (destination)."""
@@ -91,6 +106,8 @@ class RAMSection(Section):
         bytes of the pages, and of their encodings alone. By their growth in a period, the one by
         the other is the encoding rate, and ``xbzrle_cache_miss`` by ``handled_pages`` the cache
         miss rate.
+
+        With multifd also ``multifd_bytes``, all that went over the extra channels.
 
         On the destination: ``total``, ``page_size``, and pages received as ``normal``, as
         ``duplicate``, which are zero, as ``xbzrle`` and as ``compressed``; a page that came twice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import numpy as np
 from transship.errors import LocalError
 from transship.memory import kernels
 from transship.memory.runs import PageRun
+from transship_ram._arrays import runs_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,13 +82,27 @@ class LoadedBlock:
         self._reserve(PageRun(offset // self._page_size, 1))
         return self._block.view[offset : offset + self._page_size]
 
+    @contextmanager
+    def reserved_pages(self, pages: Numbers) -> Iterator[list[memoryview]]:
+        """Views of pages, in that order, to be written within the block of a ``with``.
+
+        Raises:
+            LocalError: There is no room for them.
+        """
+        runs = runs_of(pages)
+        for run in runs:
+            self._reserve(run)
+        size = self._page_size
+        with ExitStack() as stack, self._block.view as view:
+            yield [stack.enter_context(view[run.first * size : run.end * size]) for run in runs]
+
     def scatter(self, source: Buffer, positions: Numbers, pages: Numbers) -> None:
         """Copy pages from those positions of ``source``.
 
         Raises:
             LocalError: There is no room for them.
         """
-        for run in _runs(pages):
+        for run in runs_of(pages):
             self._reserve(run)
         self._kernels.scatter_pages(
             source, positions.data, self._page_size, self._block.view, pages.data
@@ -98,12 +114,12 @@ class LoadedBlock:
         Raises:
             LocalError: There is no room for them.
         """
-        holes = b"".join(self._block.find_holes(*run) for run in _runs(pages))
+        holes = b"".join(self._block.find_holes(*run) for run in runs_of(pages))
         present = pages[np.frombuffer(holes, np.uint8) == 0]
         if not len(present):
             return
         zeros = self._kernels.find_zero_pages(self._block.view, self._page_size, present.data)
-        for run in _runs(present[np.frombuffer(zeros, np.uint8) == 0]):
+        for run in runs_of(present[np.frombuffer(zeros, np.uint8) == 0]):
             self._reserve(run)
             self._fill_with_zeros(run)
 
@@ -125,13 +141,3 @@ class LoadedBlock:
                 expected=f"room for {run.count * self._page_size} bytes",
                 found=error.strerror or str(error),
             ) from error
-
-
-def _runs(pages: Numbers) -> Iterator[PageRun]:
-    """Neighbours in ``pages`` that are neighbours in memory, together."""
-    start = 0
-    for end in np.flatnonzero(pages[1:] - pages[:-1] != 1).tolist():
-        yield PageRun(int(pages[start]), end + 1 - start)
-        start = end + 1
-    if len(pages):
-        yield PageRun(int(pages[start]), len(pages) - start)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import socket
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from transship.toolkit import SocketChannel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transship.abc import Outgoing
 
 _KEEP_ALIVE_IDLE_S: Final = 30
 _KEEP_ALIVE_INTERVAL_S: Final = 10
@@ -14,10 +19,20 @@ _KEEP_ALIVE_PROBES: Final = 6
 defaults are two hours, 75 s and 9 probes. The engine's stall time-out is shorter, and apart."""
 
 
-def make_channel(connection: socket.socket, *, keep_alive: bool) -> SocketChannel:
+def make_channel(
+    connection: socket.socket,
+    *,
+    keep_alive: bool,
+    open_channel: Callable[[], Outgoing] | None = None,
+) -> SocketChannel:
     """Set a connected socket up for migration; the channel owns it from now on.
 
     Buffer sizes are left alone: setting one ends the kernel's own tuning of it.
+
+    Args:
+        connection: The socket.
+        keep_alive: Whether the kernel looks after a silent peer.
+        open_channel: How the source opens another channel to the same place.
 
     Raises:
         OSError: The connection is lost already; the socket is still the caller's.
@@ -29,7 +44,7 @@ def make_channel(connection: socket.socket, *, keep_alive: bool) -> SocketChanne
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEP_ALIVE_IDLE_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEP_ALIVE_INTERVAL_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEP_ALIVE_PROBES)
-    return SocketChannel(connection, name_of(connection.getpeername()))
+    return SocketChannel(connection, name_of(connection.getpeername()), open_channel)
 
 
 def name_of(address: tuple[Any, ...]) -> str:

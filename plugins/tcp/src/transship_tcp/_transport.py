@@ -48,7 +48,11 @@ async def connect(address: TcpAddress) -> AsyncIterator[Channel]:
     """
     connection = await _connect_to_any(address)
     try:
-        channel = make_channel(connection, keep_alive=address.keep_alive)
+        channel = make_channel(
+            connection,
+            keep_alive=address.keep_alive,
+            open_channel=partial(connect, address),
+        )
     except OSError as error:
         connection.close()
         raise ConnectError(f"{address} closed the connection: {error.strerror}") from error

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Final
 from transship.toolkit import SocketChannel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transship.abc import Outgoing
     from transship_unix._uri import UnixAddress
 
 _CREDENTIALS: Final = struct.Struct("3i")
@@ -21,14 +24,23 @@ _BUFFER_BYTES: Final = 4 * 1024 * 1024
 carry half as much again. Unlike TCP's, these buffers are not tuned by the kernel."""
 
 
-def make_channel(connection: socket.socket, address: UnixAddress) -> SocketChannel:
+def make_channel(
+    connection: socket.socket,
+    address: UnixAddress,
+    open_channel: Callable[[], Outgoing] | None = None,
+) -> SocketChannel:
     """A channel over a connected socket, which it owns from now on.
+
+    Args:
+        connection: The socket.
+        address: Where it was connected.
+        open_channel: How the source opens another channel to the same place.
 
     Raises:
         OSError: The connection is lost already; the socket is still the caller's.
     """
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
-    return SocketChannel(connection, f"{address} ({_process_of(connection)})")
+    return SocketChannel(connection, f"{address} ({_process_of(connection)})", open_channel)
 
 
 def _process_of(connection: socket.socket) -> str:

@@ -40,7 +40,7 @@ async def connect(address: UnixAddress) -> AsyncIterator[Channel]:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         await _connect(connection, address)
-        channel = make_channel(connection, address)
+        channel = make_channel(connection, address, partial(connect, address))
     except OSError as error:
         connection.close()
         raise ConnectError(f"cannot connect to {address}: {error.strerror}") from error

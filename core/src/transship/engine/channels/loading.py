@@ -1,0 +1,218 @@
+"""The destination's extra channels: each is received in a thread of its own, into guest RAM."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from transship.engine.channels.rendezvous import MeetingPoint
+from transship.engine.channels.threads import in_thread
+from transship.engine.failures import concerning
+from transship.errors import MigrationError, RemoteError, StalledError, StreamError
+from transship.wire.multifd import INITIAL_BYTES, parse_initial_packet
+from transship.wire.reader import Rendezvous
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from transship.abc.channel import BlockingChannel, Channel
+    from transship.abc.section import ChannelParsing, Section, SectionSet
+
+
+class ChannelLoaders:
+    """Loads what comes over the extra channels of one section.
+
+    Args:
+        sections: Of this migration; borrowed.
+        section: The one that has extra channels.
+        uuid: The guest's, which every channel must name, if both have one.
+        stall_timeout_s: How long a stream that waits for them may see nothing come.
+    """
+
+    def __init__(
+        self, sections: SectionSet, section: Section, uuid: bytes | None, stall_timeout_s: float
+    ) -> None:
+        self._sections = sections
+        self._section = section
+        self._uuid = uuid
+        self._stall_timeout_s = stall_timeout_s
+        self._point = MeetingPoint(section.extra_channels)
+        self._loaders: dict[int, _Loader] = {}
+        self._stopping = threading.Event()
+        self._nursery: trio.Nursery | None = None
+        self._all_stopped = trio.Event()
+        self._limiter = trio.CapacityLimiter(section.extra_channels)
+
+    @property
+    def received_bytes(self) -> int:
+        """How much has come over all of them."""
+        return sum(loader.received_bytes for loader in self._loaders.values())
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Load while the body runs; a channel that fails fails it.
+
+        When this is left no channel is received from any more, whatever happened.
+        """
+        async with trio.open_nursery() as watching:
+            watching.start_soon(self._stop_when_cancelled)
+            try:
+                async with trio.open_nursery() as self._nursery:
+                    try:
+                        yield
+                    finally:
+                        self._interrupt()
+            finally:
+                self._all_stopped.set()
+                watching.cancel_scope.cancel()
+
+    def start(self, channel: Channel, initial: bytes) -> None:
+        """Load a channel from now on.
+
+        Args:
+            channel: Borrowed.
+            initial: Its first packet.
+
+        Raises:
+            RemoteError: It does not belong here.
+        """
+        packet = parse_initial_packet(initial)
+        if packet.uuid not in (None, self._uuid) and self._uuid is not None:
+            raise RemoteError(
+                "an extra channel is of another guest",
+                section=self._section.idstr,
+                expected=self._uuid.hex(),
+                found=(packet.uuid or b"").hex(),
+            )
+        if packet.number >= self._point.count or packet.number in self._loaders:
+            raise RemoteError(
+                "more extra channels than were agreed on",
+                section=self._section.idstr,
+                expected=f"numbers 0 to {self._point.count - 1}, each once",
+                found=f"another with number {packet.number}",
+                hint="set multifd-channels to the same on both sides",
+            )
+        loader = _Loader(
+            packet.number,
+            self._sections.load_channel(self._section, packet.number),
+            in_thread(channel),
+            self._point,
+            self._stopping,
+        )
+        self._loaders[packet.number] = loader
+        assert self._nursery is not None
+        self._nursery.start_soon(self._load, loader)
+
+    async def meet(self) -> None:
+        """Wait until all channels have come as far as the stream.
+
+        Raises:
+            StalledError: Nothing comes over them any more, or some were never opened.
+        """
+        while True:
+            before = self.received_bytes
+            with trio.move_on_after(self._stall_timeout_s) as waiting:
+                await self._point.stream_arrives()
+            if not waiting.cancelled_caught:
+                return
+            if self.received_bytes == before:
+                raise StalledError(
+                    f"nothing came over the extra channels for {self._stall_timeout_s:g} s",
+                    section=self._section.idstr,
+                    expected=f"{self._point.count} channels",
+                    found=f"{len(self._loaders)}",
+                    hint="set multifd-channels to the same on both sides",
+                )
+
+    async def stop(self) -> None:
+        """Receive nothing more; when this returns no channel writes guest RAM."""
+        self._interrupt()
+        for loader in self._loaders.values():
+            await loader.ended.wait()
+
+    async def _load(self, loader: _Loader) -> None:
+        try:
+            with concerning(self._section):
+                await trio.to_thread.run_sync(loader.run, limiter=self._limiter)
+        finally:
+            loader.ended.set()
+            self._point.channel_ended()
+
+    def _interrupt(self) -> None:
+        self._stopping.set()
+        self._point.give_up()
+        for loader in self._loaders.values():
+            loader.channel.interrupt()
+
+    async def _stop_when_cancelled(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._interrupt()
+
+
+class _Loader:
+    """One channel.
+
+    Args:
+        number: From 0.
+        parsing: Of its section.
+        channel: In the thread's hands.
+        point: Where it meets the stream.
+        stopping: Whether it is over.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        parsing: ChannelParsing,
+        channel: BlockingChannel,
+        point: MeetingPoint,
+        stopping: threading.Event,
+    ) -> None:
+        self.number = number
+        self.channel = channel
+        self.ended = trio.Event()
+        self.received_bytes = 0
+        self._parsing = parsing
+        self._point = point
+        self._stopping = stopping
+
+    def run(self) -> None:
+        """Receive until the channel ends, or it is over."""
+        try:
+            self._run()
+        except MigrationError as error:
+            if self._stopping.is_set():
+                return
+            if isinstance(error, StreamError) and error.offset is None:
+                error.offset = self.received_bytes
+            error.cause = f"extra channel {self.number}: {error.cause}"
+            raise
+        finally:
+            self._parsing.close()
+
+    def _run(self) -> None:
+        try:
+            want = next(self._parsing)
+            while True:
+                if isinstance(want, Rendezvous):
+                    self._point.channel_arrives()
+                    count = 0
+                else:
+                    count = self.channel.receive(want)
+                    self.received_bytes += count
+                want = self._parsing.send(count)
+        except StopIteration:
+            return
+
+
+async def initial_packet_of(channel: Channel, timeout_s: float) -> bytes:
+    """What a channel begins with, zeros where nothing comes in time."""
+    first = bytearray(INITIAL_BYTES)
+    with trio.move_on_after(timeout_s):
+        await channel.receive_into(memoryview(first))
+    return bytes(first)

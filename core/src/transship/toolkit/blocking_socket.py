@@ -1,0 +1,127 @@
+"""A connected socket in the hands of a thread: calls that block in the kernel, not in a loop."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import struct
+from bisect import bisect_right
+from contextlib import ExitStack, suppress
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final
+
+from transship.abc.channel import BlockingChannel
+from transship.errors import ChannelError, StalledError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from transship.buffers import Buffer
+
+SEGMENTS_PER_CALL: Final = max(os.sysconf("SC_IOV_MAX"), 16)
+"""Most buffers that one system call takes: 1024 on Linux, and nowhere fewer than POSIX's 16."""
+
+_TIMEVAL: Final = struct.Struct("@ll")
+
+
+class BlockingSocketChannel(BlockingChannel):
+    """Sends and receives over a socket, without waiting for anything but the kernel.
+
+    Args:
+        connection: Borrowed; blocks from now on.
+        peer: Who is at the other end, for people.
+        timeout_s: How long a call may make no progress.
+        translate: Turns the kernel's errors into ours.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        peer: str,
+        timeout_s: float,
+        translate: Callable[[OSError], ChannelError],
+    ) -> None:
+        connection.setblocking(True)
+        # Python's own time-outs would make the socket non-blocking, and cost a poll for each call.
+        timeval = _timeval(timeout_s)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+        self._socket = connection
+        self._peer = peer
+        self._timeout_s = timeout_s
+        self._translate = translate
+        self._is_interrupted = False
+
+    def send(self, segments: Sequence[Buffer]) -> None:
+        """Send all bytes of all segments; see :meth:`BlockingChannel.send`."""
+        with ExitStack() as stack:
+            views = [stack.enter_context(as_bytes(segment)) for segment in segments]
+            self._all(views, lambda batch: self._socket.sendmsg(batch), "took")
+
+    def receive(self, targets: Sequence[memoryview]) -> int:
+        """Fill all targets; see :meth:`BlockingChannel.receive`."""
+        return self._all(
+            targets,
+            lambda batch: self._socket.recvmsg_into(batch, 0, socket.MSG_WAITALL)[0],
+            "sent",
+        )
+
+    def _all(
+        self,
+        views: Sequence[memoryview],
+        once: Callable[[Sequence[memoryview]], int],
+        verb: str,
+    ) -> int:
+        """Repeat a call until it is through with all views, or says 0; returns how many bytes."""
+        ends = list(accumulate(view.nbytes for view in views))
+        done, total = 0, ends[-1] if ends else 0
+        while done < total:
+            first = bisect_right(ends, done)
+            begun = done - (ends[first - 1] if first else 0)
+            batch = views[first : first + SEGMENTS_PER_CALL]
+            try:
+                with batch[0][begun:] as rest:
+                    count = once([rest, *batch[1:]])
+            except BlockingIOError as error:
+                raise StalledError(
+                    f"{self._peer} {verb} nothing for {self._timeout_s:g} s",
+                    hint="the other side hangs, or the network is gone",
+                ) from error
+            except OSError as error:
+                raise self._failure(error) from error
+            if not count:
+                break
+            done += count
+        if self._is_interrupted:
+            raise self._interrupted()
+        return done
+
+    def interrupt(self) -> None:
+        """Break what waits on the socket and all that comes later."""
+        self._is_interrupted = True
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _failure(self, error: OSError) -> ChannelError:
+        return self._interrupted() if self._is_interrupted else self._translate(error)
+
+    def _interrupted(self) -> ChannelError:
+        return ChannelError(f"the channel to {self._peer} was closed on this side")
+
+
+def _timeval(timeout_s: float) -> bytes:
+    """As the kernel takes it; 0 is for ever."""
+    if math.isinf(timeout_s):
+        return _TIMEVAL.pack(0, 0)
+    seconds, rest = divmod(max(timeout_s, 1e-3), 1)
+    return _TIMEVAL.pack(int(seconds), int(rest * 1e6))
+
+
+def as_bytes(segment: Buffer) -> memoryview:
+    """A view that counts in bytes, whatever the segment counts in; to be released."""
+    view = memoryview(segment)
+    if view.format == "B" and view.ndim == 1:
+        return view
+    with view:
+        return view.cast("B")

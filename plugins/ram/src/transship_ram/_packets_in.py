@@ -1,0 +1,181 @@
+"""Packets of multifd to pages: received straight into guest RAM, nothing believed unchecked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from transship.errors import StreamError
+from transship.wire.multifd import (
+    HEADER_BYTES,
+    METHOD_BITS,
+    SYNC,
+    PacketHeader,
+    packet_bytes,
+    packet_capacity,
+    parse_packet_header,
+)
+from transship.wire.reader import RENDEZVOUS
+from transship_ram._target import PageCounts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from transship.abc import ChannelParsing, Compression
+    from transship_ram._arrays import Numbers
+    from transship_ram._target import LoadedBlock
+
+
+class _Packet(NamedTuple):
+    """A packet that has been checked.
+
+    Args:
+        header: Its header.
+        block: Whose pages it lists; None if it lists none.
+        normal: Numbers of the pages that have data.
+        zero: Numbers of the pages that are zero.
+    """
+
+    header: PacketHeader
+    block: LoadedBlock | None
+    normal: Numbers
+    zero: Numbers
+
+    @property
+    def is_sync(self) -> bool:
+        return bool(self.header.flags & SYNC)
+
+
+class PacketLoader:
+    """Loads what comes over one extra channel.
+
+    Args:
+        page_size: Bytes of a target page.
+        blocks: By their names; empty until the stream has brought the table.
+        compression: The method that this side was told, if any.
+
+    Attributes:
+        counts: What has come.
+    """
+
+    def __init__(
+        self,
+        page_size: int,
+        blocks: Mapping[str, LoadedBlock],
+        compression: Compression | None,
+    ) -> None:
+        self.counts = PageCounts()
+        self._page_size = page_size
+        self._capacity = packet_capacity(page_size)
+        self._blocks = blocks
+        self._packet = memoryview(bytearray(packet_bytes(page_size)))
+        self._compression = compression
+        self._decompressor = compression.decompressor() if compression else None
+        self._room = memoryview(bytearray())
+        if compression is not None:
+            most = self._capacity * page_size + compression.most_growth_bytes
+            self._room = memoryview(bytearray(most))
+
+    def load(self) -> ChannelParsing:
+        """Parse the channel, behind its initial packet, to its end.
+
+        Raises:
+            StreamError: A packet is faulty; nothing was written outside of the blocks.
+            LocalError: There is no room for what arrives.
+        """
+        count = yield (self._packet,)
+        while count:
+            self._check_whole(count, len(self._packet))
+            packet = self._checked()
+            if packet.block is not None and len(packet.normal):
+                yield from self._data(packet.block, packet)
+            if packet.block is not None and len(packet.zero):
+                packet.block.clear(packet.zero)
+            self.counts.normal += len(packet.normal)
+            self.counts.duplicate += len(packet.zero)
+            if packet.is_sync:
+                yield RENDEZVOUS
+            count = yield (self._packet,)
+
+    def _data(self, block: LoadedBlock, packet: _Packet) -> ChannelParsing:
+        """Receive the data of a packet to where they belong."""
+        with block.reserved_pages(packet.normal) as targets:
+            if self._decompressor is None:
+                count = yield targets
+                self._check_whole(count, len(packet.normal) * self._page_size)
+                return
+            data = self._room[: packet.header.data_bytes]
+            count = yield (data,)
+            self._check_whole(count, len(data))
+            try:
+                self._decompressor.decompress(data, targets)
+            except ValueError as error:
+                raise StreamError(
+                    "malformed compressed pages",
+                    expected=f"{len(packet.normal) * self._page_size} bytes of pages",
+                    found=str(error),
+                ) from error
+
+    def _checked(self) -> _Packet:
+        header = parse_packet_header(self._packet[:HEADER_BYTES])
+        normal, zero = header.normal_pages, header.zero_pages
+        if not normal and not zero:
+            return _Packet(header, None, _NONE, _NONE)
+        if header.capacity > self._capacity or normal + zero > header.capacity:
+            raise StreamError(
+                "a packet lists more pages than it has room for",
+                expected=f"at most {self._capacity}",
+                found=f"{normal} and {zero} zero ones, of {header.capacity}",
+            )
+        block = self._block(header.idstr)
+        offsets = np.frombuffer(self._packet, ">u8", normal + zero, HEADER_BYTES)
+        wrong = (offsets >= block.used_length) | (offsets % self._page_size != 0)
+        if wrong.any():
+            raise StreamError(
+                f"a page that is not in RAM block {block.idstr!r}",
+                expected=f"multiples of {self._page_size} below {block.used_length:#x}",
+                found=f"{int(offsets[wrong][0]):#x}",
+            )
+        if normal:
+            self._check_method(header)
+        pages = (offsets // np.uint64(self._page_size)).astype(np.int64)
+        return _Packet(header, block, pages[:normal], pages[normal:])
+
+    def _block(self, name: bytes) -> LoadedBlock:
+        block = self._blocks.get(name.decode(errors="backslashreplace"))
+        if block is None:
+            raise StreamError(
+                "pages of a RAM block that the table does not list",
+                expected=f"one of the table's {len(self._blocks)} names",
+                found=repr(name),
+            )
+        return block
+
+    def _check_method(self, header: PacketHeader) -> None:
+        expected = self._compression.wire_flag if self._compression else 0
+        if header.flags & METHOD_BITS != expected:
+            name = self._compression.name if self._compression else "none"
+            raise StreamError(
+                "the source compresses in another way than this side was told",
+                expected=f"method {name} ({expected:#x})",
+                found=f"{header.flags & METHOD_BITS:#x}",
+            )
+        if self._compression and header.data_bytes > len(self._room):
+            raise StreamError(
+                "compressed pages longer than any",
+                expected=f"at most {len(self._room)} bytes",
+                found=f"{header.data_bytes} bytes",
+            )
+
+    @staticmethod
+    def _check_whole(count: int, wanted: int) -> None:
+        if count < wanted:
+            raise StreamError(
+                "the channel ends early",
+                expected=f"{wanted - count} more bytes",
+                found="the end",
+            )
+
+
+_NONE = np.zeros(0, np.int64)
