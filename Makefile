@@ -4,7 +4,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-DISTRIBUTIONS := $(sort $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml)))
+# Compiled kernels need a C compiler; without one everything works, slower.
+WITHOUT       := $(if $(shell command -v cc),,plugins/accel)
+DISTRIBUTIONS := $(filter-out $(WITHOUT),$(sort $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))))
 PROJECTS      := pyproject.toml core/pyproject.toml $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
 EDITABLE      := -e 'core[tui]' $(addprefix -e ./,$(DISTRIBUTIONS))
 PIP           := $(BIN)/python -m pip --disable-pip-version-check -qq
@@ -15,7 +17,7 @@ READY     := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check soak docs format clean
+.PHONY: help demo test check sanitize soak docs format clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +33,9 @@ test: $(READY_DEV) ## run all tests but the long ones
 
 check: $(READY_DEV) ## ruff, mypy, import contracts, documentation
 	@$(BIN)/nox -s lint types imports docs
+
+sanitize: $(READY_DEV) ## run the tests of the kernels under AddressSanitizer and UBSan
+	@$(BIN)/nox -s sanitize
 
 soak: $(READY_DEV) ## run the long tests: hundreds of migrations, kills, mutations
 	@$(BIN)/nox -s soak -- $(ARGS)
@@ -53,7 +58,8 @@ $(READY): $(PROJECTS)
 	  echo "$(PYTHON) cannot make virtual environments here. On Debian: apt install python3-venv" >&2; exit 1; }
 	@echo "Setting up $(VENV) (once, well under a minute) ..."
 	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
-	@$(PIP) install --upgrade 'pip >= 25.1' 'hatchling >= 1.27' $(OR_EXPLAIN)
+	@$(if $(WITHOUT),echo "No C compiler (cc): going on without transship-accel, the compiled kernels.")
+	@$(PIP) install --upgrade 'pip >= 25.1' 'hatchling >= 1.27' 'cffi >= 1.17' 'setuptools >= 77' $(OR_EXPLAIN)
 	@$(PIP) install --no-build-isolation $(EDITABLE) $(OR_EXPLAIN)
 	@touch $@
 

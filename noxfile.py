@@ -82,6 +82,32 @@ def test(session: nox.Session) -> None:
 
 
 @nox.session
+def sanitize(session: nox.Session) -> None:
+    """The tests of the kernels, with the C code built under AddressSanitizer and UBSan."""
+    built = Path(session.create_tmp()).resolve() / "sanitized"
+    shutil.rmtree(built, ignore_errors=True)
+    # The sources are copied: an editable installation shares its build folder with them.
+    sources = built / "sources"
+    shutil.copytree("plugins/accel", sources, ignore=shutil.ignore_patterns("build", "*.so"))
+    session.run(
+        *("python", "-m", "pip", "install", "-qq", "--no-build-isolation", "--no-deps"),
+        *("--target", str(built / "site"), str(sources)),
+        env={"TRANSSHIP_ACCEL_SANITIZE": "1"},
+    )
+    runtime = str(session.run("cc", "-print-file-name=libasan.so", silent=True, external=True))
+    session.run(
+        *("pytest", "-q", "-p", "no:cacheprovider", "core/tests/memory", "plugins/accel/tests"),
+        env={
+            "PYTHONPATH": str(built / "site"),
+            "LD_PRELOAD": runtime.strip(),
+            "ASAN_OPTIONS": "detect_leaks=0",
+            "PYTHONMALLOC": "malloc",
+            "TRANSSHIP_SANITIZED": "1",
+        },
+    )
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """The long tests; arguments go to pytest."""
     session.run("pytest", "-m", "soak", *session.posargs)

@@ -30,7 +30,11 @@ import trio
 from qemu_peer.find import NO_QEMU, QemuBinary, qemu_binaries
 
 from transship import abc, errors, testing, toolkit
-from transship.abc import channel as abc_channel, transport as abc_transport
+from transship.abc import (
+    channel as abc_channel,
+    compression as abc_compression,
+    transport as abc_transport,
+)
 from transship.abc.transport import Address
 from transship.cli.exits import ExitCode
 from transship.cli.main import main
@@ -234,10 +238,20 @@ def test_function_that_declares_a_field_is_documented() -> None:
         assert f"`{name}`" in documented
 
 
+OF_COMPRESSION = frozenset(
+    {
+        *("Compression", "Compressor", "Decompressor"),
+        *("COMPRESSION_CHECKS", "MakeMethod", "check_compression"),
+        *("CompressionConformance", "CompressionPlugin"),
+    }
+)
+"""What only the author of a method of compression needs; it has a page of its own."""
+
+
 def _public_names() -> set[str]:
-    """What the author of a transport may import, modules of the contracts included."""
+    """What the author of a plugin may import, modules of the contracts included."""
     names = {*toolkit.__all__, *testing.__all__}
-    for module in (abc_channel, abc_transport, pytest_plugin):
+    for module in (abc_channel, abc_compression, abc_transport, pytest_plugin):
         names |= {
             name
             for name, value in vars(module).items()
@@ -255,11 +269,13 @@ def test_public_names_are_looked_for() -> None:
     assert {"Channel", "ReturnPath", "Listener", "Address", "Options"} <= _public_names()
     assert {"Incoming", "Outgoing", "SocketListener", "check_listener"} <= _public_names()
     assert {"TransportConformance", "TransportPlugin"} <= _public_names()
+    assert _public_names() > OF_COMPRESSION
 
 
 @pytest.mark.parametrize("name", sorted(_public_names()))
-def test_name_that_a_transport_may_use_is_documented(name: str) -> None:
-    assert section_of(page("reference/channels.md"), name).strip()
+def test_name_that_a_plugin_may_use_is_documented(name: str) -> None:
+    kind = "compression" if name in OF_COMPRESSION else "channels"
+    assert section_of(page(f"reference/{kind}.md"), name).strip()
 
 
 @pytest.mark.parametrize(
@@ -286,10 +302,17 @@ def test_method_of_a_transport_is_documented_with_its_signature(kind: type) -> N
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest_plugin.TransportConformance, pytest_plugin.ListeningTransportConformance]
+    ("kind", "where"),
+    [
+        (pytest_plugin.TransportConformance, "channels"),
+        (pytest_plugin.ListeningTransportConformance, "channels"),
+        (pytest_plugin.CompressionConformance, "compression"),
+    ],
 )
-def test_conformance_class_is_documented_with_its_fixtures_and_tests(kind: type) -> None:
-    documented = section_of(page("reference/channels.md"), kind.__name__)
+def test_conformance_class_is_documented_with_its_fixtures_and_tests(
+    kind: type, where: str
+) -> None:
+    documented = section_of(page(f"reference/{where}.md"), kind.__name__)
     for name in vars(kind):
         if not name.startswith("_") and name != "pytestmark":
             assert f"\n| `{name}` | " in documented
@@ -498,21 +521,20 @@ def test_ledger_moves_within_a_program(folder: Path, monkeypatch: pytest.MonkeyP
     assert report["entries"] > 100
 
 
-# --- the transport of the guide works -------------------------------------------------------------
+# --- the plugins of the guides work ---------------------------------------------------------------
 
 
-class LoopTransport:
-    """The guide's transport, found as if it were installed.
+class GuidesPlugin:
+    """A guide's plugin, found as if it were installed.
 
     Args:
         folder: Empty; gets a copy of the files, and what an installation would write.
+        name: Its distribution.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.files = folder / "transship-loop"
-        shutil.copytree(
-            EXAMPLES / "transship-loop", self.files, ignore=shutil.ignore_patterns("__pycache__")
-        )
+    def __init__(self, folder: Path, name: str) -> None:
+        self.files = folder / name
+        shutil.copytree(EXAMPLES / name, self.files, ignore=shutil.ignore_patterns("__pycache__"))
         self.project = tomllib.loads((self.files / "pyproject.toml").read_text())["project"]
         self._site = folder / "site"
         self._cache = folder / "cache"
@@ -529,17 +551,21 @@ class LoopTransport:
             )
         )
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Lets a process find it."""
+        path = [str(self._site), str(self.files / "src"), os.environ.get("PYTHONPATH", "")]
+        return {
+            "PYTHONPATH": os.pathsep.join(filter(None, path)),
+            "XDG_CACHE_HOME": str(self._cache),
+        }
+
     def run(self, *arguments: str) -> str:
         """What ``python -m`` prints with it."""
-        path = [str(self._site), str(self.files / "src"), os.environ.get("PYTHONPATH", "")]
         result = subprocess.run(
             [sys.executable, "-m", *arguments],
             cwd=self.files,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(filter(None, path)),
-                "XDG_CACHE_HOME": str(self._cache),
-            },
+            env={**os.environ, **self.environment},
             capture_output=True,
             text=True,
             timeout=PATIENCE_S,
@@ -549,47 +575,107 @@ class LoopTransport:
         return result.stdout
 
 
-@pytest.fixture
-def loop(tmp_path: Path) -> LoopTransport:
-    return LoopTransport(tmp_path)
+GUIDES = {
+    "transship-loop": ("write-a-transport.md", pytest_plugin.ListeningTransportConformance),
+    "transship-bz2": ("write-a-compression-method.md", pytest_plugin.CompressionConformance),
+}
+
+each_guide = pytest.mark.parametrize("name", list(GUIDES))
 
 
-def test_transport_of_the_guide_is_loaded(loop: LoopTransport) -> None:
-    plugins = json.loads(loop.run("transship", "plugins", "--json"))["plugins"]
-    (found,) = [plugin for plugin in plugins if plugin["name"] == "loop"]
+@pytest.mark.parametrize(
+    ("name", "hooks"),
+    [
+        ("transship-loop", ["start_incoming", "start_outgoing"]),
+        ("transship-bz2", ["create_compression"]),
+    ],
+)
+def test_plugin_of_a_guide_is_loaded(tmp_path: Path, name: str, hooks: list[str]) -> None:
+    plugin = GuidesPlugin(tmp_path, name)
+    plugins = json.loads(plugin.run("transship", "plugins", "--json"))["plugins"]
+    (found,) = [one for one in plugins if one["distribution"] == name]
     assert found["status"] == "ok"
-    assert found["distribution"] == "transship-loop"
-    assert found["hooks"] == ["start_incoming", "start_outgoing"]
+    assert found["hooks"] == hooks
 
 
-def test_transport_of_the_guide_is_pinned_as_ours_are(loop: LoopTransport) -> None:
+@each_guide
+def test_plugin_of_a_guide_is_pinned_as_ours_are(tmp_path: Path, name: str) -> None:
+    project = GuidesPlugin(tmp_path, name).project
     ours = tomllib.loads((ROOT / "plugins" / "unix" / "pyproject.toml").read_text())["project"]
-    assert loop.project["dependencies"] == ours["dependencies"]
-    assert loop.project["requires-python"] == ours["requires-python"]
+    assert project["dependencies"] == ours["dependencies"]
+    assert project["requires-python"] == ours["requires-python"]
 
 
-def test_transport_of_the_guide_conforms(loop: LoopTransport) -> None:
-    checks = [name for name in dir(pytest_plugin.ListeningTransportConformance) if "test_" in name]
-    output = loop.run("pytest", "-q", "-p", "no:cacheprovider")
+@each_guide
+def test_plugin_of_a_guide_conforms(tmp_path: Path, name: str) -> None:
+    _, conformance = GUIDES[name]
+    checks = [one for one in dir(conformance) if "test_" in one]
+    output = GuidesPlugin(tmp_path, name).run("pytest", "-q", "-p", "no:cacheprovider")
     assert re.search(rf"^{len(checks)} passed", output, re.MULTILINE), output
 
 
-def test_guest_moves_over_the_transport_of_the_guide(loop: LoopTransport) -> None:
+def test_guest_moves_over_the_transport_of_the_guide(tmp_path: Path) -> None:
     pytest.importorskip("transship_ram")
     pytest.importorskip("transship_devstate")
     (line,) = [line for line in console(page("how-to/write-a-transport.md")) if " demo " in line]
     # Another run of this test may be under way on this machine.
     line = line.replace("loop:demo", f"loop:demo-{os.getpid()}")
+    loop = GuidesPlugin(tmp_path, "transship-loop")
     report = json.loads(loop.run(*shlex.split(line), "--ram", "8MiB", "--json"))
     assert report["guest"]["consistent"] is True
 
 
-def test_guide_shows_every_file_of_its_transport(loop: LoopTransport) -> None:
-    text = (DOCS / "how-to" / "write-a-transport.md").read_text(encoding="utf-8")
-    for path in loop.files.rglob("*.*"):
+def test_checkpoint_is_copied_with_the_method_of_the_guide(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transship_unix")
+    pytest.importorskip("transship_ram")
+    for name, value in GuidesPlugin(tmp_path, "transship-bz2").environment.items():
+        monkeypatch.setenv(name, value)
+    lines = [
+        line.replace("/tmp/", f"{folder}/")
+        for line in console(page("how-to/write-a-compression-method.md"))
+        if line.startswith("transship ")
+    ]
+    assert [line.split()[1] for line in lines] == ["receive", "send"]
+    _make_checkpoint(folder / "vm")
+    receive, send = lines
+    said = folder / "said"
+    with said.open("w") as stderr, started(receive, folder, stderr=stderr) as receiver:
+        wait_for_line(said, "listening", receive)
+        assert "completed" in finished(send, folder)
+        output, _ = receiver.communicate(timeout=PATIENCE_S)
+        assert receiver.returncode == 0, output
+    original, copy = (
+        {path.name: path.read_bytes() for path in (folder / name / "ram").iterdir()}
+        for name in ("vm", "copy")
+    )
+    assert any(map(any, original.values()))
+    assert original == copy
+
+
+def _make_checkpoint(path: Path) -> None:
+    """Put a guest that has run for a while into a folder."""
+    uri = f"unix:{path}.sock"
+    receive = f"transship receive {uri} --to {path}"
+    run = f"transship run synthetic:ram=16MiB,dirty-rate=8MiB/s --migrate-to {uri} --after 500ms"
+    said = path.with_name("first-said")
+    with said.open("w") as stderr, started(receive, path.parent, stderr=stderr) as receiver:
+        wait_for_line(said, "listening", receive)
+        finished(run, path.parent)
+        receiver.communicate(timeout=PATIENCE_S)
+        assert receiver.returncode == 0
+
+
+@each_guide
+def test_guide_shows_every_file_of_its_plugin(tmp_path: Path, name: str) -> None:
+    guide, _ = GUIDES[name]
+    text = (DOCS / "how-to" / guide).read_text(encoding="utf-8")
+    files = GuidesPlugin(tmp_path, name).files
+    for path in files.rglob("*.*"):
         assert f" {path.name}" in text
         if path.is_file() and path.name not in ("__init__.py", "py.typed"):
-            included = f"../examples/{path.relative_to(loop.files.parent)}"
+            included = f"../examples/{path.relative_to(files.parent)}"
             assert f"```{{literalinclude}} {included}\n" in text
 
 

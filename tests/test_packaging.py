@@ -13,7 +13,15 @@ from pathlib import Path
 
 import pytest
 
-PLUGINS = ("transship-devstate", "transship-ram", "transship-tcp", "transship-unix")
+PLUGINS = (
+    "transship-accel",
+    "transship-devstate",
+    "transship-ram",
+    "transship-tcp",
+    "transship-unix",
+    "transship-zlib",
+    "transship-zstd",
+)
 
 
 class Installation:
@@ -100,6 +108,18 @@ def test_scheme_whose_plugin_is_missing_is_answered_with_its_distribution(
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("method", ["zlib", "zstd"])
+def test_method_whose_plugin_is_missing_is_answered_with_its_distribution(
+    tmp_path: Path, method: str
+) -> None:
+    installation = Installation(tmp_path, without=(f"transship-{method}",))
+    options = ("--cap", "multifd", "--set", f"multifd-compression={method}")
+    result = installation.run("receive", "unix:/x", "--to", str(tmp_path / "vm"), *options)
+    assert result.returncode == 3, result.stderr
+    assert f"no compression method '{method}': install transship-{method}" in result.stderr
+    assert not (tmp_path / "vm").exists()
+
+
 def test_core_alone_says_what_it_lacks(tmp_path: Path) -> None:
     installation = Installation(tmp_path, without=PLUGINS)
     assert installation.plugins() == {}
@@ -159,7 +179,7 @@ def test_broken_plugin_is_named_and_the_others_work(tmp_path: Path, how: str) ->
     assert rows["bent"]["status"] == "failed"
     assert rows["bent"]["distribution"] == "transship-bent"
     assert re.search(reason, rows["bent"]["reason"])
-    assert {rows[name]["status"] for name in ("tcp", "unix", "ram", "devstate")} == {"ok"}
+    assert {rows[name]["status"] for name in ("tcp", "zstd", "ram", "devstate")} == {"ok"}
     result = installation.run("demo", "--ram", "1MiB", "--json")
     assert result.returncode == 0, result.stderr
 

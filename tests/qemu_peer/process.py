@@ -76,6 +76,7 @@ class QemuProcess:
         ram_bytes: int = 16 * MIB,
         paused: bool = False,
         incoming: str | None = None,
+        prefault: bool = False,
         arguments: Sequence[str] = (),
     ) -> None:
         """Describe the QEMU; entering the context starts it.
@@ -88,6 +89,7 @@ class QemuProcess:
             ram_bytes: Size of the guest's memory, in whole MiB.
             paused: Do not run the guest (`-S`).
             incoming: Await a migration: a URI, or `defer` and `migrate_incoming()` later.
+            prefault: Have all of the guest's memory in place before anything else.
             arguments: More for the command line. Both sides of a migration need the same devices.
         """
         self.binary = binary
@@ -108,7 +110,7 @@ class QemuProcess:
             *("-machine", f"{self.machine},memory-backend={RAM_BLOCK}"),
             "-object",
             f"memory-backend-file,id={RAM_BLOCK},size={ram_bytes},share=on,"
-            f"mem-path={_escaped(self.ram_path)}",
+            f"mem-path={_escaped(self.ram_path)},prealloc={'on' if prefault else 'off'}",
             # No locking: the two sides of a migration read the same disk, and nobody writes it.
             "-drive",
             f"file.filename={_escaped(self._boot_path)},file.driver=file,file.locking=off,"

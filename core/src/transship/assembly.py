@@ -8,17 +8,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transship.abc.settings import QEMU_10_0, Parameters, Settings
+from transship.abc.settings import NO_COMPRESSION, QEMU_10_0, Parameters, Settings
 from transship.abc.transport import Address, Options
 from transship.engine.globalstate import GlobalState
 from transship.engine.incoming import Incoming
 from transship.engine.migration import Migration
-from transship.plugin.discovery import find_transport, section_factories
+from transship.plugin.discovery import (
+    find_compression,
+    find_transport,
+    install_kernels,
+    section_factories,
+)
 from transship.plugin.registry import SectionRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from transship.abc.compression import Compression
     from transship.abc.guest import Guest
     from transship.abc.section import SectionSet
     from transship.abc.transport import Outgoing
@@ -37,6 +43,7 @@ def sections_for(guest: Guest, settings: Settings | None = None) -> SectionSet:
         PluginError: No plugin carries a part of the guest; two sections have the same name; one
             breaks a rule of the hooks.
     """
+    install_kernels()
     factories = section_factories()
     sections = [*factories.create_sections(guest, settings or Settings()), *guest.sections()]
     carried = {(section.idstr, section.instance_id) for section in sections}
@@ -47,6 +54,16 @@ def sections_for(guest: Guest, settings: Settings | None = None) -> SectionSet:
     if all(section.idstr != GlobalState.idstr for section in sections) and not guest.accepts_any:
         sections.append(GlobalState())
     return SectionRegistry(sections)
+
+
+def compression_of(parameters: Parameters) -> Compression | None:
+    """The method that ``multifd_compression`` names.
+
+    Raises:
+        PluginError: No plugin provides it, or the one that does is broken.
+    """
+    name = parameters.multifd_compression
+    return None if name == NO_COMPRESSION else find_compression(name)
 
 
 def migrate(
@@ -75,11 +92,12 @@ def migrate(
         limiter: What it shares its bandwidth with.
 
     Raises:
-        BlockedError: The address is malformed.
-        PluginError: No plugin carries its scheme, or the one that does is broken.
+        BlockedError: The address is malformed, or a capability unknown.
+        PluginError: No plugin carries its scheme or provides the method of compression, or the
+            one that does is broken.
     """
+    settings = Settings(frozenset(capabilities), parameters, compression_of(parameters))
     outgoing = _outgoing(uri, options)
-    settings = Settings(frozenset(capabilities), parameters)
     return Migration(
         guest,
         sections_for(guest, settings),
@@ -133,12 +151,13 @@ def receive(
         autostart: Whether a guest that ran on the source is to run here.
 
     Raises:
-        BlockedError: The address is malformed.
-        PluginError: No plugin carries its scheme, or the one that does is broken.
+        BlockedError: The address is malformed, or a capability unknown.
+        PluginError: No plugin carries its scheme or provides the method of compression, or the
+            one that does is broken.
     """
+    settings = Settings(frozenset(capabilities), parameters, compression_of(parameters))
     address = Address.parse(uri)
     incoming = find_transport(address.scheme).start_incoming(address, options)
-    settings = Settings(frozenset(capabilities), parameters)
     return Incoming(
         guest,
         sections_for(guest, settings),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import random
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from transship.memory import _kernels_py as reference, kernels
+from transship.plugin.discovery import install_kernels
 
 if TYPE_CHECKING:
     from transship.memory.kernels import Kernels
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 PAGE = 4096
 FULL, ZERO = 0x28, 0x22
 FULL_BYTES, ZERO_BYTES = 8 + PAGE, 9
+UNLIMITED = 1 << 62
+
+install_kernels()
 
 
 @pytest.fixture(params=kernels.available(), ids=lambda implementation: implementation.name)
@@ -113,37 +118,66 @@ def test_find_zero_pages_of_nothing_is_nothing(implementation: Kernels) -> None:
 # Records.
 
 
-def test_pack_records_writes_words_and_pages(implementation: Kernels) -> None:
+def pack(
+    implementation: Kernels,
+    memory: bytes,
+    pages: list[int],
+    zeros: bytes | None = None,
+    budget: int = UNLIMITED,
+) -> tuple[bytes, bytes]:
+    """The records of pages, and which of them were recorded as zero."""
+    marks = bytearray(len(pages)) if zeros is None else bytearray(zeros)
+    target = bytearray(len(pages) * FULL_BYTES)
+    count = implementation.pack_pages(
+        memory, PAGE, numbers(*pages), marks, FULL, ZERO, budget, target
+    )
+    is_zero = bytes(marks[:count])
+    size = is_zero.count(1) * ZERO_BYTES + is_zero.count(0) * FULL_BYTES
+    assert not any(target[size:])
+    return bytes(target[:size]), is_zero
+
+
+def test_pack_pages_writes_words_and_pages(implementation: Kernels) -> None:
     memory = patterned(6)
-    target = bytearray(b"\xff" * (FULL_BYTES + ZERO_BYTES + 4))
-    size = implementation.pack_records(memory, PAGE, numbers(5, 1), b"\0\1", FULL, ZERO, target)
-    assert size == FULL_BYTES + ZERO_BYTES
-    assert target == (
+    records, zeros = pack(implementation, memory, [5, 1])
+    assert zeros == b"\0\1"
+    assert records == (
         (5 * PAGE | FULL).to_bytes(8, "big")
         + memory[5 * PAGE :]
         + (PAGE | ZERO).to_bytes(8, "big")
         + b"\0"
-        + b"\xff" * 4
     )
 
 
-def test_pack_records_does_not_read_pages_said_to_be_zero(implementation: Kernels) -> None:
-    target = bytearray(ZERO_BYTES)
-    implementation.pack_records(b"\1" * PAGE, PAGE, numbers(0), b"\1", FULL, ZERO, target)
-    assert target == bytes(7) + bytes([ZERO, 0])
+def test_pack_pages_does_not_read_pages_said_to_be_zero(implementation: Kernels) -> None:
+    records, _ = pack(implementation, b"\1" * PAGE, [0], b"\1")
+    assert records == bytes(7) + bytes([ZERO, 0])
 
 
-def test_pack_records_of_nothing_writes_nothing(implementation: Kernels) -> None:
-    assert implementation.pack_records(b"", PAGE, numbers(), b"", FULL, ZERO, bytearray()) == 0
+def test_pack_pages_of_nothing_writes_nothing(implementation: Kernels) -> None:
+    assert pack(implementation, b"", []) == (b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("budget", "count"),
+    [(0, 0), (1, 1), (FULL_BYTES, 1), (FULL_BYTES + 1, 2), (FULL_BYTES + ZERO_BYTES + 1, 3)],
+)
+def test_pack_pages_ends_with_the_record_that_reaches_the_budget(
+    implementation: Kernels, budget: int, count: int
+) -> None:
+    _, zeros = pack(implementation, patterned(6), [0, 1, 2, 3], budget=budget)
+    assert len(zeros) == count
 
 
 @pytest.mark.parametrize("missing", [1, 8, PAGE])
-def test_pack_records_refuses_a_target_that_is_too_small(
+def test_pack_pages_refuses_a_target_that_is_too_small(
     implementation: Kernels, missing: int
 ) -> None:
     target = bytearray(2 * FULL_BYTES - missing)
     with pytest.raises(ValueError):
-        implementation.pack_records(patterned(6), PAGE, numbers(2, 3), bytes(2), FULL, ZERO, target)
+        implementation.pack_pages(
+            patterned(6), PAGE, numbers(2, 3), bytearray(2), FULL, ZERO, UNLIMITED, target
+        )
     assert len(target) == 2 * FULL_BYTES - missing
 
 
@@ -164,10 +198,8 @@ def test_records_packed_found_and_scattered_are_the_pages_again(
     implementation: Kernels, pages: list[int]
 ) -> None:
     memory = patterned(64)
-    zeros = implementation.find_zero_pages(memory, PAGE, numbers(*pages))
-    target = bytearray(len(pages) * FULL_BYTES)
-    size = implementation.pack_records(memory, PAGE, numbers(*pages), zeros, FULL, ZERO, target)
-    window = bytes(target[:size])
+    window, zeros = pack(implementation, memory, pages)
+    assert zeros == implementation.find_zero_pages(memory, PAGE, numbers(*pages))
 
     found, found_zeros = array("q", bytes(8 * 100)), bytearray(100)
     count = implementation.find_records(window, PAGE, 64, FULL, ZERO, found, found_zeros)  # type: ignore[arg-type]
@@ -182,7 +214,7 @@ def test_records_packed_found_and_scattered_are_the_pages_again(
         if not is_zero:
             positions.append(end - PAGE)
             full.append(page)
-    assert end == size
+    assert end == len(window)
     implementation.scatter_pages(window, memoryview(positions), PAGE, received, memoryview(full))
     for page in range(64):
         expected = memory if page in full else b"\xee" * len(memory)
@@ -285,19 +317,130 @@ def test_all_implementations_pack_the_same_records(pages: list[int], zero: int, 
     memory = b"".join(
         bytes(PAGE) if zero >> page & 1 else source.randbytes(PAGE) for page in range(16)
     )
-    expected_zeros = reference.find_zero_pages(memory, PAGE, numbers(*pages))
-    expected = bytearray(len(pages) * FULL_BYTES)
-    size = reference.pack_records(
-        memory, PAGE, numbers(*pages), expected_zeros, FULL, ZERO, expected
-    )
+    expected = pack(reference, memory, pages)
     for implementation in kernels.available():
-        zeros = implementation.find_zero_pages(memory, PAGE, numbers(*pages))
-        target = bytearray(len(expected))
-        assert zeros == expected_zeros
-        assert size == implementation.pack_records(
-            memory, PAGE, numbers(*pages), zeros, FULL, ZERO, target
-        )
-        assert target == expected
+        assert pack(implementation, memory, pages) == expected
+
+
+# Records to memory at once.
+
+
+@given(
+    pages=st.lists(st.integers(0, 17), max_size=12),
+    zero=st.integers(0, 0x3FFFF),
+    cut=st.integers(0, 3 * FULL_BYTES),
+    spoilt=st.none() | st.tuples(st.integers(0, 20), st.integers(0, 255)),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None, max_examples=100)
+def test_all_implementations_load_the_same_records(
+    pages: list[int], zero: int, cut: int, spoilt: tuple[int, int] | None, seed: int
+) -> None:
+    source = random.Random(seed)
+    memory = b"".join(
+        bytes(PAGE) if zero >> page & 1 else source.randbytes(PAGE) for page in range(18)
+    )
+    window = bytearray(pack(reference, memory, pages)[0])
+    if spoilt and len(window) > spoilt[0]:
+        window[spoilt[0]] = spoilt[1]
+    window = window[: max(len(window) - cut, 0)]
+    before = source.randbytes(8 * PAGE) + bytes(8 * PAGE)
+    results = []
+    for implementation in kernels.available():
+        loaded = bytearray(before)
+        counts = implementation.load_records(window, PAGE, FULL, ZERO, loaded)
+        results.append((counts, bytes(loaded)))
+    assert results == [results[-1]] * len(results)
+
+
+def test_load_records_does_not_write_pages_that_are_zero(implementation: Kernels) -> None:
+    window = pack(implementation, bytes(2 * PAGE), [0, 1])[0]
+    memory = mmap.mmap(-1, 2 * PAGE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    memory[:PAGE] = b"\1" * PAGE
+    view = memoryview(memory)
+    assert implementation.load_records(window, PAGE, FULL, ZERO, view) == (2 * ZERO_BYTES, 0, 2)
+    assert bytes(view) == bytes(2 * PAGE)
+    view.release()
+    memory.close()
+
+
+# Dirty pages.
+
+
+def marked(implementation: Kernels, ranges: list[tuple[int, int]], marks: bytes) -> object:
+    flat = [number for first, end in ranges for number in (first, end, 7)]
+    result = bytearray(marks)
+    try:
+        return implementation.mark_ranges(numbers(*flat), START, PAGE, result), bytes(result)
+    except ValueError:
+        return "refused"
+
+
+START = 1 << 40
+
+
+def test_mark_ranges_marks_every_page_touched(implementation: Kernels) -> None:
+    ranges = [(START, START + PAGE), (START + 3 * PAGE, START + 5 * PAGE)]
+    assert marked(implementation, ranges, bytes([1, 0, 0, 0, 0, 0])) == (
+        2,
+        bytes([1, 0, 0, 1, 1, 0]),
+    )
+    assert marked(implementation, [], b"\0") == (0, b"\0")
+
+
+@pytest.mark.parametrize(
+    "outside",
+    [
+        (START - PAGE, START),
+        (START + PAGE, START + 5 * PAGE),
+        (START + 2 * PAGE, START + PAGE),
+    ],
+)
+def test_mark_ranges_refuses_what_is_outside(
+    implementation: Kernels, outside: tuple[int, int]
+) -> None:
+    assert marked(implementation, [outside], bytes(4)) == "refused"
+
+
+@given(
+    ranges=st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 1500)), max_size=12),
+    seed=st.integers(0, 9),
+)
+@settings(deadline=None, max_examples=60)
+def test_all_implementations_mark_the_same(ranges: list[tuple[int, int]], seed: int) -> None:
+    source = random.Random(seed)
+    before = bytes(source.choices((0, 1), k=4500))
+    addresses = [(START + first * PAGE, START + (first + count) * PAGE) for first, count in ranges]
+    results = [marked(implementation, addresses, before) for implementation in kernels.available()]
+    assert results == [results[-1]] * len(results)
+
+
+# The checksum.
+
+
+def test_checksum_is_what_it_is_said_to_be(implementation: Kernels) -> None:
+    memory = b"".join(word.to_bytes(8, "little") for word in (3, 5, (1 << 64) - 1))
+    plain = 3 + 5 + (1 << 64) - 1
+    weighted = 3 + 5 * 2 + ((1 << 64) - 1) * 3
+    expected = (plain * 0x9E3779B97F4A7C15 ^ weighted) % (1 << 64)
+    assert implementation.checksum(memory) == expected
+    assert implementation.checksum(b"") == 0
+
+
+def test_checksum_sees_pages_that_have_changed_places(implementation: Kernels) -> None:
+    memory = patterned(6)
+    swapped = memory[PAGE : 2 * PAGE] + memory[:PAGE] + memory[2 * PAGE :]
+    assert implementation.checksum(memory) != implementation.checksum(swapped)
+
+
+def test_all_implementations_find_the_same_checksum() -> None:
+    memory = random.Random(5).randbytes(600_000)
+    assert len({implementation.checksum(memory) for implementation in kernels.available()}) == 1
+
+
+def test_checksum_refuses_a_broken_word(implementation: Kernels) -> None:
+    with pytest.raises(ValueError):
+        implementation.checksum(bytes(9))
 
 
 # XBZRLE: section 3 of the format, the vectors of section 3.5.

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from transship.memory import _kernels_py as reference, kernels
+from transship.plugin.discovery import install_kernels
 
 if TYPE_CHECKING:
     from transship.memory.kernels import Kernels
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 PAGE = 4096
 FULL, ZERO, CHANGE = 0x28, 0x22, 0x60
 IN_FULL = -1
+
+
+install_kernels()
 
 
 @pytest.fixture(params=kernels.available(), ids=lambda implementation: implementation.name)

@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+import ctypes
 import errno
+import fcntl
 import mmap
 import os
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
 
-from transship.errors import RemoteError
+from transship.errors import LocalError, RemoteError
+from transship.memory import mappings
 from transship.memory.ramblock import RAMBlock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from transship.memory.ramblock import Backing
 
 PAGE = 4096
 
@@ -183,4 +189,243 @@ def test_close_closes_the_file_although_somebody_holds_a_view(tmp_path: Path) ->
         block.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
+    block.close()
+
+
+# --- allocated, and exchanged ---------------------------------------------------------------------
+
+
+def memfd_of(size: int, *, sealed: bool = True, flags: int = 0) -> int:
+    descriptor = os.memfd_create("elsewhere", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, size)
+    if sealed or flags:
+        seals = flags | (fcntl.F_SEAL_SHRINK if sealed else 0)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    return descriptor
+
+
+def resident_pages(descriptor: int) -> int:
+    return os.fstat(descriptor).st_blocks * 512 // PAGE
+
+
+@pytest.mark.parametrize("huge_pages", [False, True])
+@pytest.mark.parametrize("prefault", [False, True])
+@pytest.mark.parametrize("backing", ["memfd", "anonymous"])
+def test_allocated_block_is_zero_and_writable(
+    backing: Backing, prefault: bool, huge_pages: bool
+) -> None:
+    block = RAMBlock.allocate(
+        "pc.ram", 64 * PAGE, backing=backing, prefault=prefault, huge_pages=huge_pages
+    )
+    assert (block.pages, block.is_plain) == (64, backing == "anonymous")
+    assert block.view == bytes(64 * PAGE)
+    block.view[-4:] = b"last"
+    block.reserve(63, 1)
+    assert ctypes.string_at(block.address + 64 * PAGE - 4, 4) == b"last"
+    if block.memfd is not None:
+        assert os.pread(block.memfd, 4, 64 * PAGE - 4) == b"last"
+    block.close()
+
+
+def test_prefaulted_memory_is_there_before_it_is_written() -> None:
+    block = RAMBlock.allocate("pc.ram", 64 * PAGE, prefault=True)
+    assert block.memfd is not None
+    assert resident_pages(block.memfd) == 64
+    assert not is_hole(block, 0, 1)
+    block.close()
+
+
+def test_memory_is_prefaulted_by_hand_where_the_kernel_cannot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mappings, "_MADV_POPULATE_WRITE", 10**6)
+    block = RAMBlock.allocate("pc.ram", 300 * PAGE, prefault=True)
+    assert block.memfd is not None
+    assert resident_pages(block.memfd) == 300
+    assert block.view == bytes(300 * PAGE)
+    block.close()
+
+
+def test_system_without_huge_pages_gives_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mmap, "MADV_HUGEPAGE", 10**6)
+    RAMBlock.allocate("pc.ram", PAGE, huge_pages=True).close()
+
+
+def test_allocated_memfd_cannot_be_shrunk_and_is_closed_with_the_block() -> None:
+    block = RAMBlock.allocate("pc.ram/" + "é" * 200, 4 * PAGE)
+    memfd = block.memfd
+    assert memfd is not None
+    with pytest.raises(PermissionError):
+        os.ftruncate(memfd, PAGE)
+    assert not os.get_inheritable(memfd)
+    block.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(memfd)
+    block.close()
+
+
+def test_allocation_that_fails_leaves_no_descriptor() -> None:
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(ValueError, match="whole pages"):
+        RAMBlock.allocate("pc.ram", PAGE + 1)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_holes_of_a_memfd_are_what_nobody_has_written() -> None:
+    block = RAMBlock.allocate("pc.ram", 512 * PAGE, huge_pages=False)
+    random = Random(6)
+    written: set[int] = set()
+    for _ in range(20):
+        for page in random.sample(range(512), 10):
+            block.view[page * PAGE + 1] = 1
+            written.add(page)
+        first = random.randrange(500)
+        count = random.randrange(1, 512 - first)
+        holes = block.find_holes(first, count)
+        assert {first + page for page in range(count) if not holes[page]} == {
+            page for page in written if first <= page < first + count
+        }
+    assert block.memfd is not None
+    assert resident_pages(block.memfd) == len(written)
+    block.close()
+
+
+def test_file_is_not_walked_through_again_for_every_part_of_a_hole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    block = RAMBlock.allocate("pc.ram", 512 * PAGE)
+    block.view[256 * PAGE :] = b"\1" * (256 * PAGE)
+    walks = []
+    lseek = os.lseek
+
+    def counting(descriptor: int, at: int, how: int) -> int:
+        walks.append(how)
+        return lseek(descriptor, at, how)
+
+    monkeypatch.setattr(os, "lseek", counting)
+    for first in range(0, 512, 16):
+        assert is_hole(block, first, 16) == (first < 256)
+    assert walks.count(os.SEEK_HOLE) == 1
+    block.close()
+
+
+@pytest.mark.parametrize("backing", ["memfd", "anonymous"])
+def test_discarded_pages_are_zero_and_use_no_memory(backing: Backing) -> None:
+    block = RAMBlock.allocate("pc.ram", 16 * PAGE, backing=backing, huge_pages=False)
+    block.view[:] = b"x" * (16 * PAGE)
+    assert not is_hole(block, 4, 1)
+    block.discard(4, 8)
+    if block.memfd is not None:
+        assert resident_pages(block.memfd) == 8
+        assert is_hole(block, 4, 8)
+    assert block.view == b"x" * (4 * PAGE) + bytes(8 * PAGE) + b"x" * (4 * PAGE)
+    with pytest.raises(IndexError):
+        block.discard(12, 5)
+    block.close()
+
+
+def test_discarded_pages_of_a_file_are_reserved_again(block: RAMBlock, tmp_path: Path) -> None:
+    block.reserve(0, 8)
+    block.view[: 8 * PAGE] = b"x" * (8 * PAGE)
+    block.discard(0, 8)
+    block.reserve(0, 8)
+    assert os.stat(tmp_path / "m0").st_blocks * 512 >= 8 * PAGE
+    assert block.view[: 8 * PAGE] == bytes(8 * PAGE)
+
+
+def test_memory_that_cannot_be_given_back_is_made_zero(tmp_path: Path) -> None:
+    """A private mapping of a file: without its pages, the file would show."""
+    (tmp_path / "rom").write_bytes(b"f" * (4 * PAGE))
+    with (tmp_path / "rom").open("r+b") as file:
+        block = RAMBlock("rom", mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE))
+    block.view[PAGE] = 1
+    block.discard(1, 2)
+    assert block.view == b"f" * PAGE + bytes(2 * PAGE) + b"f" * PAGE
+    block.close()
+
+
+@pytest.mark.parametrize("backing", ["memfd", "anonymous"])
+def test_block_becomes_the_memory_of_a_memfd(backing: Backing) -> None:
+    """Both then share one memory, and each has a descriptor of its own."""
+    there = RAMBlock.allocate("pc.ram", 8 * PAGE)
+    there.view[:5] = b"there"
+    here = RAMBlock.allocate("pc.ram", 8 * PAGE, backing=backing)
+    here.view[:4] = b"here"
+    assert there.memfd is not None
+    assert here.can_adopt
+    here.adopt(os.dup(there.memfd))
+    assert bytes(here.view[:5]) == b"there"
+    assert is_hole(here, 1, 7)
+    here.view[PAGE] = 7
+    assert not is_hole(here, 1, 1)
+    assert ctypes.string_at(here.address + PAGE, 1) == b"\7"
+    there.close()
+    assert here.view[PAGE] == 7
+    here.close()
+
+
+def test_block_keeps_what_it_uses_of_a_memfd_of_another_size() -> None:
+    block = RAMBlock.anonymous("pc.ram", 8 * PAGE)
+    block.resize(4 * PAGE)
+    block.adopt(memfd_of(6 * PAGE))
+    assert (block.used_length, block.max_length) == (4 * PAGE, 6 * PAGE)
+    block.adopt(memfd_of(64 * PAGE))
+    assert (block.used_length, block.max_length) == (4 * PAGE, 6 * PAGE)
+    block.close()
+
+
+def _pipe_end() -> int:
+    reading, writing = os.pipe()
+    os.close(reading)
+    return writing
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: memfd_of(8 * PAGE, sealed=False), "sealed against shrinking"),
+        (_pipe_end, "sealed against shrinking"),
+        (lambda: os.open("/dev/zero", os.O_RDWR), "sealed against shrinking"),
+        (lambda: memfd_of(7 * PAGE), f"{8 * PAGE} bytes or more"),
+        (lambda: memfd_of(0), f"{8 * PAGE} bytes or more"),
+        (lambda: memfd_of(9 * PAGE + 1), "whole pages"),
+        (lambda: memfd_of(8 * PAGE, flags=fcntl.F_SEAL_WRITE), "can be written"),
+    ],
+)
+def test_block_refuses_what_is_no_safe_memory(make: Callable[[], int], expected: str) -> None:
+    block = RAMBlock.allocate("pc.ram", 8 * PAGE)
+    block.view[:4] = b"mine"
+    memfd, offered = block.memfd, make()
+    with pytest.raises(RemoteError) as raised:
+        block.adopt(offered)
+    assert expected in (raised.value.expected or "")
+    assert raised.value.found
+    os.close(offered)  # it stayed the caller's
+    assert (bytes(block.view[:4]), block.memfd, block.max_length) == (b"mine", memfd, 8 * PAGE)
+    block.close()
+
+
+def test_block_that_somebody_looks_at_stays_as_it_is() -> None:
+    block = RAMBlock.allocate("pc.ram", 8 * PAGE)
+    memfd, offered = block.memfd, memfd_of(8 * PAGE)
+    with block.view, pytest.raises(LocalError, match="looks at it"):
+        block.adopt(offered)
+    block.view[0] = 1
+    assert block.memfd == memfd
+    block.adopt(offered)
+    assert block.view[0] == 0
+    block.close()
+
+
+def test_block_over_a_file_stays_with_its_file(block: RAMBlock) -> None:
+    offered = memfd_of(64 * PAGE)
+    assert not block.can_adopt
+    with pytest.raises(LocalError, match="cannot become"):
+        block.adopt(offered)
+    os.close(offered)
+
+
+def test_address_is_asked_for_without_holding_the_memory() -> None:
+    block = RAMBlock.anonymous("pc.ram", PAGE)
+    assert block.address % mmap.PAGESIZE == 0
     block.close()

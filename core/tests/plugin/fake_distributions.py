@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 TRANSPORTS = "transship.transports"
 SECTIONS = "transship.sections"
+COMPRESSIONS = "transship.compressions"
 
 GOOD_TRANSPORT = """
 from contextlib import asynccontextmanager
@@ -28,6 +29,23 @@ def start_outgoing(address, options):
 @hookimpl
 def start_incoming(address):
     return entered("from", address, {})
+"""
+
+COMPRESSION = """
+from transship import hookimpl
+from transship.abc import Compression
+
+class Squeeze(Compression):
+    name = "squeeze"
+    wire_flag = 0x20
+    most_growth_bytes = 8
+
+    def compressor(self, parameters): ...
+    def decompressor(self): ...
+
+@hookimpl
+def create_compression():
+    return Squeeze()
 """
 
 SECTION_FACTORY = """

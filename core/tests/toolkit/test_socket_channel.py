@@ -14,7 +14,7 @@ from transship.errors import ChannelError, PeerClosedError
 from transship.testing.checking import blocked_receive, blocked_send, receive_to_end
 from transship.testing.pytest_plugin import TransportConformance
 from transship.toolkit import SocketChannel
-from transship.toolkit.socket_channel import SEGMENTS_PER_CALL
+from transship.toolkit.blocking_socket import SEGMENTS_PER_CALL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

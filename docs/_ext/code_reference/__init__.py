@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "channel contracts": channels.contracts,
+    "compression conformance": channels.conformance_of_compression,
+    "compression contracts": channels.compressions,
+    "compression test kit": channels.checks_of_compression,
     "conformance": channels.conformance,
     "control capabilities": control.capabilities,
     "control commands": control.commands,

@@ -1,4 +1,4 @@
-"""What the author of a transport implements, builds with and tests with, out of the code."""
+"""What the author of a plugin implements, builds with and tests with, out of the code."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from transship import abc, testing, toolkit
-from transship.abc import channel, transport
-from transship.testing import channel_checks, checking, listener_checks
+from transship.abc import channel, compression, transport
+from transship.testing import channel_checks, checking, compression_checks, listener_checks
 
 from .docstrings import below_assignments, first_sentence, markdown, plain, section, table
 
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
-_HOMES: Final = (channel, transport, checking, channel_checks, listener_checks)
+_HOMES: Final = (
+    channel,
+    transport,
+    checking,
+    channel_checks,
+    compression_checks,
+    listener_checks,
+)
 """Modules whose assignments are documented; a class or a function says itself where it is from."""
 
 _CONFORMANCE: Final = "transship.testing.pytest_plugin"
@@ -36,27 +43,52 @@ def transports() -> str:
     return _items(transport, _own(transport))
 
 
+def compressions() -> str:
+    """What a method of compression is."""
+    return _items(compression, _own(compression))
+
+
 def tools() -> str:
     """The toolkit, with what its classes say about the methods that they override."""
     return _items(toolkit, toolkit.__all__, with_overrides=True)
 
 
 def checks() -> str:
-    """The test kit that needs no test framework."""
-    return _items(testing, testing.__all__)
+    """The test kit that needs no test framework, for transports."""
+    return _items(testing, [name for name in testing.__all__ if not _is_of_compression(name)])
+
+
+def checks_of_compression() -> str:
+    """The same for methods of compression."""
+    return _items(testing, [name for name in testing.__all__ if _is_of_compression(name)])
 
 
 def conformance() -> str:
-    """The classes of the test kit for pytest."""
+    """The classes of the test kit for pytest, for transports."""
+    return "\n\n".join(
+        _conformance_class(node) for node in _kit() if not node.name.startswith("Compression")
+    )
+
+
+def conformance_of_compression() -> str:
+    """The same for methods of compression."""
+    return "\n\n".join(
+        _conformance_class(node) for node in _kit() if node.name.startswith("Compression")
+    )
+
+
+def _is_of_compression(name: str) -> bool:
+    return name in vars(compression_checks) and name not in vars(checking)
+
+
+def _kit() -> Iterator[ast.ClassDef]:
+    """The public classes of the test kit for pytest."""
     spec = importlib.util.find_spec(_CONFORMANCE)
     assert spec is not None
     assert spec.origin is not None
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    return "\n\n".join(
-        _conformance_class(node)
-        for node in tree.body
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
-    )
+    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield node
 
 
 # --- names, classes, functions, assignments -------------------------------------------------------

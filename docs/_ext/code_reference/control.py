@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from transship.control.commands.capabilities import LACKING, MigrationCapability
-from transship.control.commands.parameters import PARAMETERS, MigrationParameters, default_of
+from transship.control.commands.parameters import (
+    PARAMETERS,
+    Choice,
+    MigrationParameters,
+    Parameter,
+    default_of,
+)
 from transship.control.qapi.composites import Member, ObjectType, Union
 from transship.control.qapi.scalars import (
     Anything,
     Array,
     Enumeration,
     Integer,
+    Names,
     Number,
     Scalar,
     Type,
@@ -27,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from transship.control.registry import Command
+
+_Described: TypeAlias = ObjectType | Enumeration | Names | Union
 
 _TABLE: Final = CommandTable.joined(protocol.TABLE, all_commands())
 
@@ -59,7 +68,7 @@ def parameters() -> str:
             f"`{name}`",
             parameter.unit,
             f"`{str(default_of(name)).lower()}`",
-            "" if parameter.unit == "" else f"{parameter.least} to {_number(parameter.most)}",
+            _range(parameter),
             parameter.meaning,
         ]
         for name, parameter in PARAMETERS.items()
@@ -119,6 +128,8 @@ def _name(type_: Type) -> str:
             return f"list of {_name(type_.element)}"
         case Enumeration():
             return type_.members.__name__
+        case Names():
+            return type_.title
         case Union():
             return type_.name
         case ObjectType():
@@ -126,11 +137,14 @@ def _name(type_: Type) -> str:
     raise TypeError(f"no name for {type_!r}")
 
 
-def _described(type_: ObjectType | Enumeration | Union) -> str:
+def _described(type_: _Described) -> str:
     match type_:
         case Enumeration():
             values = ", ".join(f"`{one.value}`" for one in type_.members)
             return f"{plain(inspect.getdoc(type_.members) or '')}\n\nOne of {values}."
+        case Names():
+            values = ", ".join(f"`{name}`" for name in type_.known())
+            return f"What is installed: {values}; with another plugin, more."
         case Union():
             rows = [[f"`{case}`", _name(branch)] for case, branch in type_.cases.items()]
             return f"Told apart by `{type_.by}`:\n\n" + table([f"`{type_.by}`", "object"], rows)
@@ -141,9 +155,9 @@ def _described(type_: ObjectType | Enumeration | Union) -> str:
     return plain(inspect.getdoc(type_.struct) or "") + "\n\n" + table(["member", "type"], rows)
 
 
-def _objects() -> dict[str, ObjectType | Enumeration | Union]:
+def _objects() -> dict[str, _Described]:
     """What is named by commands and not described by their own rows."""
-    found: dict[str, ObjectType | Enumeration | Union] = {}
+    found: dict[str, _Described] = {}
     arguments = [one.arguments for one in _TABLE.commands() if one.arguments]
     data = [event.data for event in _TABLE.events() if event.data]
     for type_ in (*arguments, *data):
@@ -152,21 +166,27 @@ def _objects() -> dict[str, ObjectType | Enumeration | Union]:
     return found
 
 
-def _collect(types: Iterable[Type], found: dict[str, ObjectType | Enumeration | Union]) -> None:
+def _collect(types: Iterable[Type], found: dict[str, _Described]) -> None:
     for type_ in types:
         if isinstance(type_, Array):
             _collect([type_.element], found)
-        elif isinstance(type_, ObjectType | Enumeration | Union) and _name(type_) not in found:
+        elif isinstance(type_, _Described) and _name(type_) not in found:
             found[_name(type_)] = type_
             _collect(_parts(type_), found)
 
 
-def _parts(type_: ObjectType | Enumeration | Union) -> Iterator[Type]:
+def _parts(type_: _Described) -> Iterator[Type]:
     match type_:
         case ObjectType():
             yield from (member.type for member in type_.members.values())
         case Union():
             yield from type_.cases.values()
+
+
+def _range(parameter: Parameter | Choice) -> str:
+    if isinstance(parameter, Choice) or parameter.unit == "":
+        return ""
+    return f"{parameter.least} to {_number(parameter.most)}"
 
 
 def _number(number: int) -> str:

@@ -6,7 +6,7 @@ import io
 import mmap
 from typing import TYPE_CHECKING, NamedTuple
 
-from transship.abc import Capability, Parameters, Settings
+from transship.abc import Capability, ChannelWork, Parameters, Settings
 from transship.memory.ramblock import RAMBlock
 from transship.testing.guests import FakeGuest
 from transship.wire.constants import RecordType
@@ -84,9 +84,11 @@ def collect(segments: Segments, meanwhile: Callable[[], object] = lambda: None) 
     borrowed: list[Buffer] = []
     while True:
         try:
-            borrowed.append(next(segments))
+            segment = next(segments)
         except StopIteration as stop:
             return Saved(bytes(body + b"".join(borrowed)), stop.value)
+        assert not isinstance(segment, ChannelWork)
+        borrowed.append(segment)
         if len(borrowed) == 3:
             body += borrowed.pop(0)
         meanwhile()

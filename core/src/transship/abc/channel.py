@@ -127,8 +127,8 @@ class ExtraChannels(Protocol):
         """Prepare another; connects when entered, closes when left, as :data:`Outgoing`."""
 
 
-class BlockingChannel(ABC):
-    """A channel in the hands of a thread, without an event loop."""
+class BlockingSender(ABC):
+    """The sending half of a channel in the hands of a thread, without an event loop."""
 
     @abstractmethod
     def send(self, segments: Sequence[Buffer]) -> None:
@@ -139,6 +139,17 @@ class BlockingChannel(ABC):
             StalledError: The peer took nothing for too long.
             ChannelError: It broke, or was interrupted.
         """
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """Break a call under way, and all later ones; from any thread, idempotent.
+
+        The other half of the channel works on.
+        """
+
+
+class BlockingReceiver(ABC):
+    """The receiving half of a channel in the hands of a thread, without an event loop."""
 
     @abstractmethod
     def receive(self, targets: Sequence[memoryview]) -> int:
@@ -153,17 +164,31 @@ class BlockingChannel(ABC):
         """
 
     @abstractmethod
+    def receive_some(self, target: memoryview) -> int:
+        """Receive at least one byte; as :meth:`Channel.receive_some_into`. Errors as above."""
+
+    @abstractmethod
     def interrupt(self) -> None:
-        """Break what waits on it and all that comes later; from any thread, idempotent."""
+        """Break a call under way, and all later ones; from any thread, idempotent.
+
+        The other half of the channel works on.
+        """
 
 
 @runtime_checkable
 class Blocking(Protocol):
-    """Can be handed to a thread, which then sends and receives at the speed of the system calls."""
+    """Can be used from a thread, which then sends or receives at the speed of the system calls.
 
-    def blocking(self, timeout_s: float) -> BlockingChannel:
-        """Hand it over; of the channel itself only ``peer`` and ``aclose`` are legal afterwards.
+    Between two calls of the thread the channel's own methods work as ever; what was interrupted
+    stays broken for them too.
+    """
+
+    def blocking_sender(self, timeout_s: float) -> BlockingSender:
+        """The sending half.
 
         Args:
-            timeout_s: How long a send or a receive may make no progress.
+            timeout_s: How long a call may make no progress.
         """
+
+    def blocking_receiver(self, timeout_s: float) -> BlockingReceiver:
+        """The receiving half; arguments as above."""

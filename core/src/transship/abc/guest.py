@@ -68,7 +68,12 @@ class DirtyLog(ABC):
 
     A log serves one migration at a time: two that take from it would each miss what the other
     has taken.
+
+    Attributes:
+        name: What kind of log it is, for operators.
     """
+
+    name: str = "custom"
 
     @abstractmethod
     def start(self) -> None:
@@ -77,6 +82,14 @@ class DirtyLog(ABC):
         Raises:
             LocalError: It logs already, for another migration, which goes on undisturbed.
         """
+
+    def readable(self, block: RAMBlock) -> RAMBlock:
+        """Where the pages of a block are to be read while it logs; asked after :meth:`start`.
+
+        Most logs notice every write, and then pages are read where the guest writes them. One
+        that compares only knows what it has seen: it has a copy, and that is what must be sent.
+        """
+        return block
 
     @abstractmethod
     def sync(self, block: RAMBlock, bitmap: DirtyBitmap) -> int:

@@ -36,6 +36,9 @@ class ChannelWork:
     on_every_channel: bool = False
 
 
+Body: TypeAlias = Generator[Buffer, None, bool]
+"""The body of one record, of a section that goes over the stream alone; see :data:`Segments`."""
+
 Segments: TypeAlias = Generator[Buffer | ChannelWork, None, bool]
 """The body of one record, as buffers in order. A buffer is borrowed by the engine until it has
 asked for the next two: a generator may reuse three in turn. The returned value says, for

@@ -5,13 +5,18 @@ Inside, times are seconds and sizes are bytes; the units that operators see belo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from transship.errors import BlockedError
 from transship.wire.limits import MIB
+from transship.wire.multifd import CHANNELS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from transship.abc.compression import Compression
 
 
@@ -33,6 +38,43 @@ class Capability(StrEnum):
     """The source waits, its guest paused, until it is told to go on."""
     MULTIFD = "multifd"
     """Memory goes over several channels at once; both sides have to agree on it."""
+
+
+def check_capabilities(names: Iterable[str]) -> None:
+    """Make sure that capabilities exist, and that they can be on together.
+
+    Raises:
+        BlockedError: One is unknown, or two exclude each other.
+    """
+    on = frozenset(names)
+    if unknown := on - frozenset(Capability):
+        raise BlockedError(
+            "no such capability",
+            expected=" or ".join(Capability),
+            found=", ".join(sorted(unknown)),
+        )
+    if on >= {Capability.MULTIFD, Capability.XBZRLE}:
+        raise BlockedError("capabilities 'multifd' and 'xbzrle' exclude each other")
+
+
+_RANGES: Final[Mapping[str, tuple[float, float]]] = {
+    "max_bandwidth_bytes_per_s": (0, math.inf),
+    "downtime_limit_s": (0, math.inf),
+    "switchover_bandwidth_bytes_per_s": (0, math.inf),
+    "xbzrle_cache_bytes": (1, math.inf),
+    "multifd_channels": (1, CHANNELS),
+    "multifd_zlib_level": (0, 9),
+    "multifd_zstd_level": (0, 20),
+    "throttle_trigger_percent": (1, math.inf),
+    "throttle_initial_percent": (1, 99),
+    "throttle_increment_percent": (1, 99),
+    "throttle_max_percent": (1, 99),
+    "announce_initial_s": (0, math.inf),
+    "announce_step_s": (0, math.inf),
+    "announce_max_s": (0, math.inf),
+    "announce_rounds": (0, math.inf),
+}
+"""Of each number, the least and the most; time-outs have no most, and are more than nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +136,23 @@ class Parameters:
     guest_timeout_s: float = 10.0
     cleanup_timeout_s: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            ValueError: A number is out of its range, or the cache's size no power of two.
+        """
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                expected = f"{least} or more" if most == math.inf else f"{least} to {most}"
+                raise ValueError(f"{name} is {value}, must be {expected}")
+        if self.xbzrle_cache_bytes & (self.xbzrle_cache_bytes - 1):
+            raise ValueError(f"xbzrle_cache_bytes is {self.xbzrle_cache_bytes}, no power of two")
+        for one in fields(self):
+            if one.name.endswith("_timeout_s") and not getattr(self, one.name) > 0:
+                raise ValueError(f"{one.name} is {getattr(self, one.name)}, must be more than 0")
+
     @property
     def alive_interval_s(self) -> float:
         """How often a side that has nothing to send says that it is there."""
@@ -126,6 +185,14 @@ class Settings:
     capabilities: frozenset[str] = frozenset()
     parameters: Parameters = field(default=QEMU_10_0)
     compression: Compression | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse capabilities that cannot be had.
+
+        Raises:
+            BlockedError: See :func:`check_capabilities`.
+        """
+        check_capabilities(self.capabilities)
 
     def has(self, capability: str) -> bool:
         """Whether a capability is on."""

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from transship import units
+from transship.cli.driving.settings import parse_capabilities, parse_parameters
 from transship.control.address import QmpAddress
 
 QMP_VARIABLE: Final = "TRANSSHIP_QMP"
 """Environment variable: the address for ``--qmp`` where the option is not given."""
 
 F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 if TYPE_CHECKING:
@@ -60,6 +63,36 @@ def _more_than_nothing(
     return value
 
 
+def reading(
+    parse: Callable[[S], T],
+) -> Callable[[click.Context, click.Parameter, S | None], T | None]:
+    """Let an option's value be what a function makes of it, and its ValueError a wrong usage."""
+
+    def read(context: click.Context, option: click.Parameter, value: S | None) -> T | None:
+        try:
+            return None if value is None else parse(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return read
+
+
+parameters = click.option(
+    "--set",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=reading(parse_parameters),
+    help="Set a migration parameter: with a unit, or as a number in QMP's own. Several times.",
+)
+capabilities = click.option(
+    "--cap",
+    "capabilities",
+    multiple=True,
+    metavar="NAME[=on|off]",
+    callback=reading(parse_capabilities),
+    help="Switch a migration capability on or off. Several times.",
+)
 stall_timeout = click.option(
     "--stall-timeout",
     "stall_timeout_s",
@@ -155,3 +188,9 @@ def named(address: QmpAddress | None) -> QmpAddress:
     if address is None:
         raise click.UsageError(f"say whose: --qmp ADDRESS, or the variable {QMP_VARIABLE}")
     return address
+
+
+def was_given(name: str) -> bool:
+    """Whether somebody set an option of the verb that runs, or its default holds."""
+    context = click.get_current_context()
+    return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT

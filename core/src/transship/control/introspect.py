@@ -19,11 +19,14 @@ from transship.control.qapi.scalars import (
     Array,
     Enumeration,
     Integer,
+    Names,
     Number,
     Scalar,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from transship.control.qapi.composites import Member
     from transship.control.qapi.scalars import Type
     from transship.control.registry import Command, CommandTable, Event
@@ -176,7 +179,9 @@ class _Schema:
             case Array():
                 return ArrayInfo(name, self._reference(type_.element))
             case Enumeration():
-                return _enumeration(name, type_)
+                return _enumeration(name, [str(one.value) for one in type_.members])
+            case Names():
+                return _enumeration(name, type_.known())
             case ObjectType():
                 return ObjectInfo(name, [self._member(one) for one in type_.members.values()])
             case Union():
@@ -189,13 +194,10 @@ class _Schema:
 
     def _union(self, name: str, union: Union) -> ObjectInfo:
         tags = str(next(self._numbers))
-        self.entities.append(
-            EnumInfo(tags, [EnumMember(case) for case in union.cases], list(union.cases))
-        )
+        self.entities.append(_enumeration(tags, list(union.cases)))
         variants = [Variant(case, self._reference(one)) for case, one in union.cases.items()]
         return ObjectInfo(name, [ObjectMember(union.by, tags)], union.by, variants)
 
 
-def _enumeration(name: str, type_: Enumeration) -> EnumInfo:
-    values = [str(member.value) for member in type_.members]
-    return EnumInfo(name, [EnumMember(value) for value in values], values)
+def _enumeration(name: str, values: Sequence[str]) -> EnumInfo:
+    return EnumInfo(name, [EnumMember(value) for value in values], list(values))

@@ -178,7 +178,8 @@ class Destination:
                 found=str(header.version_id),
             )
         with concerning(section, lambda: self._reader.offset):
-            await self._receiver.run(self._sections.load(section, header, self._reader))
+            parsing = self._sections.load(section, header, self._reader)
+            await (self._receiver.run_long if section.is_live else self._receiver.run)(parsing)
         if header.kind is RecordType.SECTION_END and self._extra and section.extra_channels:
             await self._extra.stop()
         if header.kind in (RecordType.SECTION_END, RecordType.SECTION_FULL):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from transship.abc.section import Section, Segments
+from transship.abc.section import Body, Section
 from transship.plugin.markers import hookimpl
 from transship.wire.encoder import be32
 
@@ -47,7 +47,7 @@ class GlobalState(Section):
         return self.run_state == "running"
 
     @hookimpl
-    def complete(self) -> Segments:
+    def complete(self) -> Body:
         """Yield the section's body."""
         name = self.run_state.encode()
         yield be32(len(name) + 1)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from transship.errors import StalledError
-from transship.wire.reader import Parsing, Rendezvous, StreamReader
+from transship.engine.channels.threads import blocking_of, run_in_thread
+from transship.errors import ChannelError, StalledError
+from transship.wire.reader import Parsing, Rendezvous, StreamReader, drive
 
 if TYPE_CHECKING:
-    from transship.abc.channel import Channel, ReturnPath
+    from transship.abc.channel import BlockingReceiver, Channel, ReturnPath
 
 T = TypeVar("T")
 _ReceiveSome = Callable[[memoryview], Awaitable[int]]
@@ -25,6 +26,7 @@ class StreamReceiver:
         receive_some: Receives at least one byte, or returns 0 at the end.
         peer: Who sends, for messages.
         stall_timeout_s: How long to wait for the next byte.
+        blocking: The same direction for a thread, if it can be had there.
         meet: Waits for the extra channels, if there are any.
     """
 
@@ -33,9 +35,11 @@ class StreamReceiver:
         receive_some: _ReceiveSome,
         peer: str,
         stall_timeout_s: float,
+        blocking: BlockingReceiver | None = None,
         meet: _Meet | None = None,
     ) -> None:
         self.reader = StreamReader()
+        self._blocking = blocking
         self._meet = meet
         self._receive_some = receive_some
         self._peer = peer
@@ -46,12 +50,38 @@ class StreamReceiver:
         cls, channel: Channel, stall_timeout_s: float, meet: _Meet | None = None
     ) -> StreamReceiver:
         """Over the stream that the channel carries."""
-        return cls(channel.receive_some_into, channel.peer, stall_timeout_s, meet)
+        blocking = blocking_of(channel)
+        receiver = None if blocking is None else blocking.blocking_receiver(stall_timeout_s)
+        return cls(channel.receive_some_into, channel.peer, stall_timeout_s, receiver, meet)
 
     @classmethod
     def of_return_path(cls, path: ReturnPath, peer: str) -> StreamReceiver:
         """Over the messages from destination to source; these may take for ever."""
         return cls(path.receive_return_into, peer, float("inf"))
+
+    async def run_long(self, parsing: Parsing[T]) -> T:
+        """Run a parser that takes much, in a thread where the channel can be had there.
+
+        Receiving and parsing take turns: what has just come is still in the cache when it goes to
+        its place, and the kernel's buffers take in more meanwhile. Errors as :meth:`run`.
+        """
+        blocking = self._blocking
+        if blocking is None:
+            return await self.run(parsing)
+
+        def receive(target: memoryview) -> int:
+            try:
+                return blocking.receive_some(target)
+            except ChannelError as error:
+                error.add_context(section=self.reader.section, offset=self.reader.offset)
+                raise
+
+        def meet() -> None:
+            trio.from_thread.run(self._rendezvous)
+
+        return await run_in_thread(
+            lambda: drive(parsing, self.reader, receive, meet), blocking.interrupt
+        )
 
     async def run(self, parsing: Parsing[T]) -> T:
         """Run a parser of :attr:`reader` to its result.

@@ -26,6 +26,8 @@ class MarkedDirtyLog(DirtyLog):
         blocks: The guest's RAM blocks; their used lengths stay the same while it logs.
     """
 
+    name = "marked"
+
     def __init__(self, blocks: Iterable[RAMBlock]) -> None:
         self._blocks = tuple(blocks)
         self._lock = threading.Lock()
@@ -78,8 +80,11 @@ class MarkedDirtyLog(DirtyLog):
         with self._lock:
             if self._marked is None:
                 raise LocalError("the dirty log was asked for marks that it does not keep")
-            marked = self._marked[block].take()
-        return bitmap.merge(marked)
+            marked = self._marked[block]
+            if marked.is_clean:
+                return 0
+            taken = marked.take()
+        return bitmap.merge(taken)
 
     def stop(self) -> None:
         """Keep no more marks, and forget those that were kept; idempotent."""

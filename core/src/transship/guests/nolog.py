@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 class NoDirtyLog(DirtyLog):
     """Has nothing to log."""
 
+    name = "none"
+
     def start(self) -> None:
         """Do nothing."""
 

@@ -42,6 +42,11 @@ class ScratchBlock(RAMBlock):
         """Whether every page has come at least once."""
         return 0 not in self._has_come
 
+    @property
+    def can_adopt(self) -> bool:
+        """Never: what is written is noticed."""
+        return False
+
     def reserve(self, first: int, count: int) -> None:
         """Pages are about to be written."""
         self._is_hole[first : first + count] = bytes(count)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from transship.abc.guest import Guest
 from transship.errors import BlockedError, MigrationError
+from transship.guests.choosing import DirtyLogKind
+from transship.memory.ramblock import Backing
 from transship.units import parse_rate, parse_size, parse_time
 
 if TYPE_CHECKING:
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
 
 EXPECTED: Final = (
     "synthetic[:ram=SIZE,dirty-rate=RATE,working-set=SIZE,seed=N,zero=FRACTION,tick=TIME,"
-    "journal=PATH], stored:DIR or MODULE:FACTORY"
+    "memory=KIND,huge-pages=yes|no,prefault=yes|no,dirty-log=KIND,journal=PATH], stored:DIR or "
+    "MODULE:FACTORY"
 )
 
 _DEFAULT_RAM: Final = 256 * 1024 * 1024
@@ -29,7 +32,10 @@ def parse_guest(text: str, *, incoming: bool = False) -> Guest:
     ``synthetic:…``      a :class:`~transship.guests.synthetic.SyntheticGuest`; options in any
                          order, all of them optional: ``ram`` (256MiB), ``dirty-rate`` (0),
                          ``working-set`` (an eighth of RAM), ``seed`` (0), ``zero`` (0), ``tick``
-                         (1ms), ``journal`` (none)
+                         (1ms), ``memory`` (``memfd``, or, for one that is to arrive,
+                         ``anonymous``), ``huge-pages`` (``yes``), ``prefault`` (``no``),
+                         ``dirty-log`` (``marked``; or ``write-protect``, ``comparing``,
+                         ``auto``), ``journal`` (none)
     ``stored:DIR``       a checkpoint folder, to be sent
     ``module:factory``   what ``factory()`` of a Python module returns; dots lead to members
     ===================  ========================================================================
@@ -113,6 +119,19 @@ def _fraction(text: str) -> float:
     return value
 
 
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{text!r} is none of {', '.join(words)}")
+        return text
+
+    return read
+
+
+def _yes_or_no(text: str) -> bool:
+    return _one_of("yes", "no")(text) == "yes"
+
+
 _OPTIONS: Final[Mapping[str, tuple[str, Callable[[str], object]]]] = {
     "ram": ("ram_bytes", parse_size),
     "dirty-rate": ("dirty_rate_bytes_per_s", parse_rate),
@@ -120,5 +139,9 @@ _OPTIONS: Final[Mapping[str, tuple[str, Callable[[str], object]]]] = {
     "seed": ("seed", _seed),
     "zero": ("zero_fraction", _fraction),
     "tick": ("tick_s", parse_time),
+    "memory": ("memory", _one_of(*get_args(Backing))),
+    "huge-pages": ("huge_pages", _yes_or_no),
+    "prefault": ("prefault", _yes_or_no),
+    "dirty-log": ("dirty_log", _one_of(*get_args(DirtyLogKind))),
     "journal": ("journal", Path),
 }

@@ -19,11 +19,11 @@ import trio
 
 from transship.abc.guest import Device, DirtyLog, Guest
 from transship.errors import LocalError
-from transship.guests.dirtylog import MarkedDirtyLog
+from transship.guests.choosing import DirtyLogKind, dirty_log_for
 from transship.guests.journal import Journal
 from transship.guests.pattern import HEADER_BYTES, PAGE, ROM_BYTES, Traits
 from transship.guests.ticker import Ticker
-from transship.memory.ramblock import RAMBlock
+from transship.memory.ramblock import Backing, RAMBlock
 from transship.wire.fields import VMState, buffer, uint16, uint64
 
 if TYPE_CHECKING:
@@ -68,12 +68,21 @@ class SyntheticGuest(Guest):
         seed: Of what RAM holds.
         zero_fraction: How much of RAM is zero at first, from 0 to 1.
         tick_s: Time between two ticks.
+        memory: Of what RAM is made. If not given, a memfd for a guest that starts here, which can
+            then be handed over on this host, and anonymous memory for one that waits, which takes
+            a stream more quickly (and becomes a memfd if one is handed over).
+        huge_pages: Whether to ask for huge pages.
+        prefault: Whether main RAM takes its memory now, instead of when it is written.
+        dirty_log: Who notes what it writes: itself (``marked``), or one that finds out without
+            its help (:func:`~transship.guests.choosing.dirty_log_for`).
         journal: A file to which every tick is appended (:mod:`transship.guests.journal`).
         devices: Devices that travel besides its own.
         fill: Whether to fill RAM (about a second a GiB); False for one that waits for a
             migration.
 
     Raises:
+        LocalError: There is no such dirty log here.
+        OSError: There is no memory.
         ValueError: A number is out of range.
 
     Attributes:
@@ -94,6 +103,10 @@ class SyntheticGuest(Guest):
         seed: int = 0,
         zero_fraction: float = 0.0,
         tick_s: float = 0.001,
+        memory: Backing | None = None,
+        huge_pages: bool = True,
+        prefault: bool = False,
+        dirty_log: DirtyLogKind = "marked",
         journal: Path | None = None,
         devices: Sequence[Device] = (),
         fill: bool = True,
@@ -110,10 +123,14 @@ class SyntheticGuest(Guest):
         )
         self.counter = 0
         self.announcements = 0
-        self._ram = RAMBlock.anonymous("synthetic.ram", ram_bytes)
-        self._rom = RAMBlock.anonymous("synthetic.rom", ROM_BYTES)
-        self._header = RAMBlock.anonymous("synthetic.header", HEADER_BYTES)
-        self._log = MarkedDirtyLog(self.ram_blocks())
+        backing = memory or ("memfd" if fill else "anonymous")
+        self._ram = RAMBlock.allocate(
+            "synthetic.ram", ram_bytes, backing=backing, huge_pages=huge_pages, prefault=prefault
+        )
+        self._rom = RAMBlock.allocate("synthetic.rom", ROM_BYTES, backing=backing)
+        self._header = RAMBlock.allocate("synthetic.header", HEADER_BYTES, backing=backing)
+        self._log = dirty_log_for(self.ram_blocks(), dirty_log)
+        self._marks_writes = dirty_log == "marked"
         self._journal = None if journal is None else Journal(journal)
         self._ticker = Ticker(self._tick)
         self._between_ticks = threading.Lock()
@@ -145,7 +162,7 @@ class SyntheticGuest(Guest):
         return block
 
     def dirty_log(self) -> DirtyLog:
-        """What the processor marks after each write."""
+        """What notes the processor's writes."""
         return self._log
 
     def devices(self) -> Sequence[Device]:
@@ -186,15 +203,19 @@ class SyntheticGuest(Guest):
             counter = self.counter + 1
             for run in self.traits.runs(counter):
                 self.traits.stamp(ram, run, counter)
-                self._log.mark(self._ram, run.first, run.count)
+                self._mark(self._ram, run.first, run.count)
             header[:] = self.traits.header(counter)
-            self._log.mark(self._header, 0, 1)
+            self._mark(self._header, 0, 1)
             self.counter = counter
             self._last_tick_ns = time.monotonic_ns()
             if self._arrival_ns is None:
                 self._arrival_ns = self._last_tick_ns
             if self._journal is not None:
                 self._journal.append(counter, self._last_tick_ns)
+
+    def _mark(self, block: RAMBlock, first: int, count: int) -> None:
+        if self._marks_writes:
+            self._log.mark(block, first, count)
 
     # What it knows about itself.
 

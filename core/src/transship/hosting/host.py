@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from transship import assembly
-from transship.abc.settings import Settings
+from transship.abc.settings import Capability, Settings, check_capabilities
 from transship.engine.announce import announce
 from transship.engine.blockers import Blockers, blockers_of
 from transship.engine.notifiers import HandoverBegins, Notice, Notifiers
@@ -132,26 +132,51 @@ class Host:
 
         Args:
             changes: By the names in :class:`~transship.abc.settings.Parameters`.
+
+        Raises:
+            ValueError: They make no sense.
+            PluginError: No plugin provides the method of compression.
         """
         parameters = dataclasses.replace(self.settings.parameters, **changes)  # type: ignore[arg-type]
+        attempt = self.active
+        if "multifd_compression" in changes:
+            compression = assembly.compression_of(parameters)
+            if attempt is not None and self._waits_for_source:
+                attempt.settings.compression = compression
         self.settings.parameters = parameters
-        if (attempt := self.active) is not None:
+        if attempt is not None:
             attempt.parameters = parameters
 
     def set_capabilities(self, changes: Mapping[str, bool]) -> None:
         """Switch capabilities on and off, for the migrations to come.
 
         Raises:
-            BlockedError: A migration is under way.
+            BlockedError: A migration is under way, or they cannot be had.
         """
         active = self.active
-        waits_for_source = active is self.incoming and self.run_state is RunState.INMIGRATE
-        if active is not None and not (waits_for_source and active.status in _NOTHING_READ):
+        if active is not None and not self._waits_for_source:
             raise BlockedError("capabilities cannot be changed while a migration is under way")
         switched_on = {name for name, is_on in changes.items() if is_on}
-        self.settings.capabilities = (self.settings.capabilities - changes.keys()) | switched_on
+        capabilities = (self.settings.capabilities - changes.keys()) | switched_on
+        check_capabilities(capabilities)
+        if active is not None and Capability.MULTIFD in capabilities ^ self.settings.capabilities:
+            raise BlockedError(
+                "capability 'multifd' cannot be changed once a source is waited for",
+                hint="with --incoming defer it can be set before migrate-incoming",
+            )
+        self.settings.capabilities = capabilities
         if active is not None:
-            active.settings.capabilities = self.settings.capabilities
+            active.settings.capabilities = capabilities
+
+    @property
+    def _waits_for_source(self) -> bool:
+        """Whether a migration to here is under way of which nothing has come yet."""
+        return (
+            self.incoming is not None
+            and self.active is self.incoming
+            and self.run_state is RunState.INMIGRATE
+            and self.incoming.status in _NOTHING_READ
+        )
 
     # Migrations.
 
@@ -169,7 +194,7 @@ class Host:
         Raises:
             BlockedError: The address is malformed; a migration is under way; the guest waits for
                 one, or has moved away already; something forbids it; the process is about to end.
-            PluginError: No plugin carries the scheme.
+            PluginError: No plugin carries the scheme, or provides the method of compression.
 
         Cancellation: the migration goes on.
         """

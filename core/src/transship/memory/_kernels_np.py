@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from transship.buffers import Buffer
 
 __all__ = [
+    "checksum",
     "find_records",
     "find_zero_pages",
+    "load_records",
+    "mark_ranges",
     "name",
     "pack_changes",
-    "pack_records",
+    "pack_pages",
     "scatter_pages",
     "xbzrle_decode",
     "xbzrle_encode",
@@ -39,6 +42,16 @@ _CHANGE_MAX: Final = 0xFFFF
 _CHUNK_BYTES: Final = 1 << 18
 """Pages are copied through a temporary of at most this size, which stays in the cache."""
 
+_LOOKED_AT_BYTES: Final = 1 << 24
+"""Guest memory that one call is for at most: some 5 ms, should all of it be zero pages."""
+
+_LONG_RANGE: Final = 1024
+"""Pages of a range that is marked by itself; shorter ones are marked all at once."""
+
+_SUMMED_WORDS: Final = 1 << 16
+_MASK: Final = (1 << 64) - 1
+_MULTIPLIER: Final = 0x9E3779B97F4A7C15
+
 _STREAK: Final = 8
 """So many records of one kind in a row, and the next ones are looked at together: twice as many,
 and four times more whenever all of them were of that kind. Short streaks are cheaper one by one."""
@@ -54,31 +67,39 @@ def find_zero_pages(memory: Buffer, page_size: int, pages: Buffer | None = None)
     return _are_zero(words).tobytes()
 
 
-def pack_records(
+def pack_pages(
     memory: Buffer,
     page_size: int,
     pages: Buffer,
     zeros: Buffer,
     full_tag: int,
     zero_tag: int,
+    budget_bytes: int,
     target: Buffer,
 ) -> int:
     numbers = np.frombuffer(pages, np.int64)
     is_zero = np.frombuffer(zeros, np.bool_)
+    unknown = ~is_zero
+    if unknown.any():
+        found = find_zero_pages(memory, page_size, numbers[unknown].data)
+        is_zero[unknown] = np.frombuffer(found, np.bool_)
     sizes = np.where(is_zero, _ZERO_RECORD, _HEADER + page_size)
     ends = np.cumsum(sizes)
-    starts = ends - sizes
-    size = int(ends[-1]) if len(ends) else 0
+    count = min(int(np.searchsorted(ends, budget_bytes)) + 1, len(ends)) if budget_bytes else 0
+    if not count:
+        return 0
+    numbers, is_zero, ends = numbers[:count], is_zero[:count], ends[:count]
+    starts = ends - sizes[:count]
     records = np.frombuffer(target, np.uint8)
-    if size > len(records):
-        raise ValueError(f"{size} bytes of records for a target of {len(records)}")
+    if ends[-1] > len(records):
+        raise ValueError(f"{ends[-1]} bytes of records for a target of {len(records)}")
 
     words = numbers * page_size + np.where(is_zero, zero_tag, full_tag)
     headers = words.astype(">i8").view(np.uint8).reshape(-1, _HEADER)
     _windows(records, _HEADER)[starts] = headers
     records[ends[is_zero] - 1] = 0
     _gather_pages(memory, page_size, numbers[~is_zero], records, starts[~is_zero] + _HEADER)
-    return size
+    return count
 
 
 def pack_changes(
@@ -176,6 +197,32 @@ def find_records(
     return count
 
 
+def load_records(
+    window: Buffer, page_size: int, full_tag: int, zero_tag: int, memory: Buffer
+) -> tuple[int, int, int]:
+    page_count = len(memory) // page_size
+    most = min(_LOOKED_AT_BYTES // page_size, len(window) // _ZERO_RECORD)
+    pages, zeros = np.zeros(most, np.int64), np.zeros(most, np.bool_)
+    count = find_records(
+        window, page_size, page_count, full_tag, zero_tag, pages.data, zeros.data.cast("B")
+    )
+    if not count:
+        return 0, 0, 0
+    pages, zeros = pages[:count], zeros[:count]
+    ends = np.cumsum(np.where(zeros, _ZERO_RECORD, _HEADER + page_size))
+    cleared = int(np.count_nonzero(zeros))
+    stays = _last_of_each(pages)
+    if cleared:
+        wanted = pages[zeros & stays]
+        found = np.frombuffer(find_zero_pages(memory, page_size, wanted.data), np.bool_)
+        np.frombuffer(memory, np.uint8).reshape(-1, page_size)[wanted[~found]] = 0
+    if cleared < count:
+        filled = ~zeros & stays
+        places = ends[filled] - page_size
+        scatter_pages(window, places.data, page_size, memory, pages[filled].data)
+    return int(ends[-1]), count - cleared, cleared
+
+
 def scatter_pages(
     source: Buffer, positions: Buffer, page_size: int, memory: Buffer, pages: Buffer
 ) -> None:
@@ -189,6 +236,40 @@ def scatter_pages(
         return
     for part in _chunks(len(numbers), page_size):
         view[numbers[part]] = received[places[part]]
+
+
+def mark_ranges(ranges: Buffer, start: int, page_size: int, marks: Buffer) -> int:
+    numbers = np.frombuffer(ranges, np.int64)
+    regions = numbers[: len(numbers) // 3 * 3].reshape(-1, 3)
+    marked = np.frombuffer(marks, np.uint8)
+    firsts = (regions[:, 0] - start) // page_size
+    ends = -((start - regions[:, 1]) // page_size)
+    if ((firsts < 0) | (regions[:, 1] < regions[:, 0]) | (ends > len(marked))).any():
+        raise ValueError("a page that is not in the memory")
+    is_long = ends - firsts > _LONG_RANGE
+    fresh = 0
+    for first, end in zip(firsts[is_long].tolist(), ends[is_long].tolist(), strict=True):
+        fresh += end - first - int(np.count_nonzero(marked[first:end]))
+        marked[first:end] = 1
+    firsts, counts = firsts[~is_long], (ends - firsts)[~is_long]
+    # All pages of all short ranges at once: each range's first, plus how far a page is into it.
+    begins = np.cumsum(counts) - counts
+    pages = np.arange(int(counts.sum())) + np.repeat(firsts - begins, counts)
+    before = int(np.count_nonzero(marked))
+    marked[pages] = 1
+    return fresh + int(np.count_nonzero(marked)) - before
+
+
+def checksum(memory: Buffer) -> int:
+    words = np.frombuffer(memory, "<u8")
+    plain = weighted = 0
+    for start in range(0, len(words), _SUMMED_WORDS):
+        part = words[start : start + _SUMMED_WORDS]
+        places = np.arange(1, len(part) + 1, dtype=np.uint64)
+        total = int(part.sum(dtype=np.uint64))
+        plain += total
+        weighted += int((part * places).sum(dtype=np.uint64)) + total * start
+    return (plain * _MULTIPLIER & _MASK) ^ (weighted & _MASK)
 
 
 def _gather_pages(
@@ -220,6 +301,16 @@ def _find_changes(
 def _picked(pages: np.ndarray[Any, Any], numbers: Numbers) -> np.ndarray[Any, Any]:
     """Those pages: a view where they lie side by side, else a copy."""
     return _rows(pages, numbers) if _is_run(numbers) else pages[numbers]
+
+
+def _last_of_each(pages: Numbers) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Marks for each page whether it does not come again later: the last copy wins."""
+    if bool((pages[1:] > pages[:-1]).all()):
+        return np.ones(len(pages), np.bool_)
+    marks: np.ndarray[Any, np.dtype[np.bool_]] = np.zeros(len(pages), np.bool_)
+    _, places = np.unique(pages[::-1], return_index=True)
+    marks[len(pages) - 1 - places] = True
+    return marks
 
 
 def _find_scattered_zero_pages(words: np.ndarray[Any, Any], numbers: Numbers) -> bytes:

@@ -6,6 +6,7 @@ What each function promises is said in :class:`transship.memory.kernels.Kernels`
 from __future__ import annotations
 
 import re
+import struct
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ _LENGTH_MAX: Final = 0x3FFF
 _LENGTH_ROOM: Final = 2
 _CHANGE_MARK: Final = b"\1"
 _CHANGE_MAX: Final = 0xFFFF
+_WORD: Final = 8
+_MASK: Final = (1 << 64) - 1
+_MULTIPLIER: Final = 0x9E3779B97F4A7C15
 
 
 def find_zero_pages(memory: Buffer, page_size: int, pages: Buffer | None = None) -> bytes:
@@ -29,25 +33,32 @@ def find_zero_pages(memory: Buffer, page_size: int, pages: Buffer | None = None)
     return bytes(bytes(view[start : start + page_size]) == zero_page for start in starts)
 
 
-def pack_records(
+def pack_pages(
     memory: Buffer,
     page_size: int,
     pages: Buffer,
     zeros: Buffer,
     full_tag: int,
     zero_tag: int,
+    budget_bytes: int,
     target: Buffer,
 ) -> int:
-    source, records = memoryview(memory), memoryview(target)
-    end = 0
-    for page, is_zero in zip(_numbers(pages), zeros, strict=True):
+    source, records, marks = memoryview(memory), memoryview(target), memoryview(zeros).cast("B")
+    zero_page = bytes(page_size)
+    end = count = 0
+    for page in _numbers(pages):
+        if end >= budget_bytes:
+            break
         offset = page * page_size
-        tag = zero_tag if is_zero else full_tag
-        payload = _ZERO_BYTE if is_zero else source[offset : offset + page_size]
+        content = source[offset : offset + page_size]
+        marks[count] = marks[count] or bytes(content) == zero_page
+        tag = zero_tag if marks[count] else full_tag
+        payload = _ZERO_BYTE if marks[count] else content
         records[end : end + 8] = (offset | tag).to_bytes(8, "big")
         records[end + 8 : end + 8 + len(payload)] = payload
         end += 8 + len(payload)
-    return end
+        count += 1
+    return count
 
 
 def pack_changes(
@@ -116,6 +127,28 @@ def find_records(
     return count
 
 
+def load_records(
+    window: Buffer, page_size: int, full_tag: int, zero_tag: int, memory: Buffer
+) -> tuple[int, int, int]:
+    records, view = memoryview(window), memoryview(memory)
+    page, zero = memoryview(bytearray(8)), bytearray(1)
+    at = normal = cleared = 0
+    page_count = len(view) // page_size
+    while find_records(records[at:], page_size, page_count, full_tag, zero_tag, page, zero):
+        start = page.cast("q")[0] * page_size
+        content = view[start : start + page_size]
+        if zero[0]:
+            cleared += 1
+            at += 8 + len(_ZERO_BYTE)
+            if bytes(content).strip(_ZERO_BYTE):
+                content[:] = bytes(page_size)
+        else:
+            normal += 1
+            content[:] = records[at + 8 : at + 8 + page_size]
+            at += 8 + page_size
+    return at, normal, cleared
+
+
 def scatter_pages(
     source: Buffer, positions: Buffer, page_size: int, memory: Buffer, pages: Buffer
 ) -> None:
@@ -160,6 +193,29 @@ def xbzrle_decode(delta: Buffer, page: Buffer) -> int:
         view[start:end] = source[at : at + different]
         at += different
     return end
+
+
+def mark_ranges(ranges: Buffer, start: int, page_size: int, marks: Buffer) -> int:
+    numbers, marked = _numbers(ranges), memoryview(marks)
+    fresh = 0
+    for at in range(0, len(numbers) - 2, 3):
+        low, high = numbers[at], numbers[at + 1]
+        first, end = (low - start) // page_size, -(-(high - start) // page_size)
+        if first < 0 or high < low or end > len(marked):
+            raise ValueError("a page that is not in the memory")
+        fresh += bytes(marked[first:end]).count(0)
+        marked[first:end] = b"\1" * (end - first)
+    return fresh
+
+
+def checksum(memory: Buffer) -> int:
+    if len(memory) % _WORD:
+        raise ValueError(f"{len(memory)} bytes are no whole words")
+    plain = weighted = 0
+    for place, (word,) in enumerate(struct.iter_unpack("<Q", memory), 1):
+        plain += word
+        weighted += word * place
+    return (plain * _MULTIPLIER & _MASK) ^ (weighted & _MASK)
 
 
 def _numbers(buffer: Buffer) -> memoryview:

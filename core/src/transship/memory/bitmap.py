@@ -38,6 +38,11 @@ class DirtyBitmap:
         """How many pages are dirty."""
         return self._pages.count(1)
 
+    @property
+    def is_clean(self) -> bool:
+        """Whether no page is dirty; costs next to nothing."""
+        return self._pages.find(1) < 0
+
     def is_dirty(self, page: int) -> bool:
         """Whether a page is dirty."""
         return bool(self._pages[page])

@@ -41,7 +41,7 @@ class Kernels(Protocol):
             One byte for each page looked at: 1 if it is zero, else 0.
         """
 
-    def pack_records(
+    def pack_pages(
         self,
         memory: Buffer,
         page_size: int,
@@ -49,21 +49,24 @@ class Kernels(Protocol):
         zeros: Buffer,
         full_tag: int,
         zero_tag: int,
+        budget_bytes: int,
         target: Buffer,
     ) -> int:
-        """Write a record for each page to the start of ``target``.
+        """Write a record for each page to the start of ``target``, until a budget is spent.
 
         Args:
-            memory: Where the pages are.
+            memory: Where the pages are; may change meanwhile.
             page_size: Bytes of a page.
             pages: Numbers of the pages.
-            zeros: One byte for each of them, 1 for a page to be recorded as zero, unread.
+            zeros: One byte for each of them: 1 for a page that is known to be zero, and is not
+                read. Becomes 1 for those that are found to be.
             full_tag: Tag of a record with the page's bytes.
             zero_tag: Tag of a record of a zero page.
+            budget_bytes: The record that reaches it is the last.
             target: Has room for all the records.
 
         Returns:
-            How many bytes were written.
+            How many pages have been recorded.
         """
 
     def pack_changes(
@@ -132,6 +135,27 @@ class Kernels(Protocol):
             How many records there are.
         """
 
+    def load_records(
+        self, window: Buffer, page_size: int, full_tag: int, zero_tag: int, memory: Buffer
+    ) -> tuple[int, int, int]:
+        """Recognise the records at the start of ``window``, and let ``memory`` be what they say.
+
+        Ends where :meth:`find_records` does, for as many pages as there are in ``memory``; it may
+        end before, when much memory was looked at that is to be zero. A page that is to be zero
+        and is zero is not written.
+
+        Args:
+            window: Untrusted bytes.
+            page_size: Bytes of a page.
+            full_tag: Tag of a record with the page's bytes.
+            zero_tag: Tag of a record of a zero page.
+            memory: Whole pages, which cost nothing to be written.
+
+        Returns:
+            How many bytes of the window were taken, how many records had a page's bytes, and how
+            many were of zero pages.
+        """
+
     def scatter_pages(
         self, source: Buffer, positions: Buffer, page_size: int, memory: Buffer, pages: Buffer
     ) -> None:
@@ -173,6 +197,35 @@ class Kernels(Protocol):
 
         Returns:
             The end of the last patched run in the page; -1 if the encoding is malformed.
+        """
+
+    def mark_ranges(self, ranges: Buffer, start: int, page_size: int, marks: Buffer) -> int:
+        """Mark the pages of ranges of addresses.
+
+        Args:
+            ranges: Numbers, three for each range: its first address, the one behind its last, and
+                one that tells nothing (the ``struct page_region`` of Linux' ``PAGEMAP_SCAN``).
+            start: Address of the first page.
+            page_size: Bytes of a page.
+            marks: One byte for each page; becomes 1 for every page that a range touches.
+
+        Returns:
+            How many of them were 0 before.
+
+        Raises:
+            ValueError: A range is not in the memory that the marks stand for.
+        """
+
+    def checksum(self, memory: Buffer) -> int:
+        """Sum memory up, to compare it with another; no protection against anybody's intent.
+
+        Returns:
+            64 bits. With the memory's words of 8 bytes, little-endian, ``w[0]`` to ``w[n - 1]``,
+            modulo 2**64: the sum of all ``w[i]`` times ``0x9E3779B97F4A7C15``, exclusive-or the
+            sum of all ``w[i] * (i + 1)``.
+
+        Raises:
+            ValueError: It is no number of whole words.
         """
 
 

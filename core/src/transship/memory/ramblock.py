@@ -5,8 +5,22 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+from typing import Literal
 
-from transship.errors import RemoteError
+from transship.errors import LocalError, RemoteError
+from transship.memory.holes import HoleMap
+from transship.memory.mappings import (
+    address_of,
+    advise_huge_pages,
+    create_memfd,
+    is_sealed_against_shrinking,
+    map_anonymous,
+    prefault as prefault_mapping,
+)
+
+Backing = Literal["memfd", "anonymous"]
+"""What guest RAM is made of: a file in memory that can be handed to another process of this host,
+or memory of this process alone, which takes a stream more quickly."""
 
 
 class RAMBlock:
@@ -20,6 +34,8 @@ class RAMBlock:
         descriptor: A file that the mapping shows, if any; owned by the block as well. Its holes
             become backed by storage before they are written (:meth:`reserve`), so that a full
             disk is an error here and not the end of the process.
+        memfd: A memfd that the mapping shows, if any, from its first byte; owned by the block as
+            well.
 
     Raises:
         ValueError: A length is no number of whole pages, or more is in use than there is.
@@ -33,6 +49,7 @@ class RAMBlock:
         *,
         page_size: int = 4096,
         descriptor: int | None = None,
+        memfd: int | None = None,
     ) -> None:
         self.idstr = idstr
         self.page_size = page_size
@@ -48,15 +65,53 @@ class RAMBlock:
         self._mapping = mapping
         self._view = memoryview(mapping)
         self._descriptor = descriptor
-        pages_of_file = self.max_length // page_size if descriptor is not None else 0
-        self._reserved = bytearray(pages_of_file)
-        self._populated = bytearray(pages_of_file)
+        self._memfd = memfd
+        self._reserved = bytearray(0 if descriptor is None else self.max_length // page_size)
+        self._holes = self._hole_map()
+
+    @classmethod
+    def allocate(
+        cls,
+        idstr: str,
+        length: int,
+        *,
+        backing: Backing = "memfd",
+        huge_pages: bool = True,
+        prefault: bool = False,
+        page_size: int = 4096,
+    ) -> RAMBlock:
+        """A block over fresh memory, all zero.
+
+        Args:
+            idstr: Name in the stream.
+            length: Bytes, whole pages.
+            backing: Of what.
+            huge_pages: Whether to ask for huge pages; for a memfd the system's policy is mostly
+                against it. First writes then cost much less, and single pages more memory.
+            prefault: Whether to take all of the memory now, instead of when it is written.
+            page_size: Bytes of a page.
+
+        Raises:
+            OSError: There is no memory, or no descriptor.
+            ValueError: The length is no number of whole pages.
+        """
+        memfd = create_memfd(idstr, length) if backing == "memfd" else None
+        try:
+            mapping = map_anonymous(length) if memfd is None else mmap.mmap(memfd, length)
+            if huge_pages:
+                advise_huge_pages(mapping)
+            if prefault:
+                prefault_mapping(mapping)
+            return cls(idstr, mapping, page_size=page_size, memfd=memfd)
+        except BaseException:
+            if memfd is not None:
+                os.close(memfd)
+            raise
 
     @classmethod
     def anonymous(cls, idstr: str, length: int, *, page_size: int = 4096) -> RAMBlock:
-        """A block over fresh memory, all zero; it costs nothing until it is written."""
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
-        return cls(idstr, mmap.mmap(-1, length, flags=flags), page_size=page_size)
+        """A block over fresh memory of this process alone; it costs nothing until it is written."""
+        return cls.allocate(idstr, length, backing="anonymous", page_size=page_size)
 
     @property
     def pages(self) -> int:
@@ -72,6 +127,25 @@ class RAMBlock:
         """
         return self._view[: self.used_length]
 
+    @property
+    def address(self) -> int:
+        """Where it begins in this process; another one after :meth:`adopt`."""
+        return address_of(self._mapping)
+
+    @property
+    def memfd(self) -> int | None:
+        """The memfd that holds it, if one does: whoever gets it shares the memory. Borrowed."""
+        return self._memfd
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its pages may be written without :meth:`reserve`, and it knows of no holes."""
+        kind = type(self)
+        is_as_made_here = (
+            kind.reserve is RAMBlock.reserve and kind.find_holes is RAMBlock.find_holes
+        )
+        return self._holes is None and is_as_made_here
+
     def reserve(self, first: int, count: int) -> None:
         """Make sure that pages can be written: called before every write but the guest's own.
 
@@ -82,7 +156,8 @@ class RAMBlock:
             return
         os.posix_fallocate(self._descriptor, first * self.page_size, count * self.page_size)
         self._reserved[first : first + count] = b"\x01" * count
-        self._populated[first : first + count] = b"\x01" * count
+        if self._holes is not None:
+            self._holes.add_data(first, count)
 
     def find_holes(self, first: int, count: int) -> bytes:
         """Find the pages that are known to be zero because nothing was ever written to them.
@@ -93,33 +168,49 @@ class RAMBlock:
         Returns:
             One byte a page, 1 for a hole.
         """
-        holes = bytearray(count)
-        if self._descriptor is None:
-            return bytes(holes)
-        end = first + count
-        page = self._populated.find(0, first, end)
-        while page >= 0:
-            data_first, data_end = self._next_data(self._descriptor, page)
-            self._populated[data_first:data_end] = b"\x01" * (data_end - data_first)
-            hole_end = self._populated.find(1, page, end)
-            if hole_end < 0:
-                hole_end = end
-            holes[page - first : hole_end - first] = b"\x01" * (hole_end - page)
-            page = self._populated.find(0, hole_end, end)
-        return bytes(holes)
+        return bytes(count) if self._holes is None else self._holes.find(first, count)
 
-    def _next_data(self, descriptor: int, page: int) -> tuple[int, int]:
-        """The first run of pages with data, at or after ``page``, as first and end.
+    def discard(self, first: int, count: int) -> None:
+        """Make pages zero, and give their memory back where that is possible.
 
-        Where the file system knows of no holes everything is data.
+        Where the memory is a file, write protection by the kernel does not see this: mark the
+        pages in the dirty log afterwards.
+
+        Args:
+            first: Index of the first page.
+            count: How many.
+
+        Raises:
+            IndexError: There are no such pages.
         """
-        last = len(self._populated)
-        try:
-            start = os.lseek(descriptor, page * self.page_size, os.SEEK_DATA)
-            end = os.lseek(descriptor, start, os.SEEK_HOLE)
-        except OSError as error:
-            return (last, last) if error.errno == errno.ENXIO else (page, last)
-        return start // self.page_size, min(-(-end // self.page_size), last)
+        if first < 0 or count < 0 or first + count > self.pages:
+            raise IndexError(f"pages {first} to {first + count} are not all in 0 to {self.pages}")
+        start, length = first * self.page_size, count * self.page_size
+        if not self._can_give_back(start, length):
+            self._view[start : start + length] = bytes(length)
+            return
+        if self._descriptor is not None:
+            self._reserved[first : first + count] = bytes(count)
+        if self._holes is not None:
+            self._holes.forget(first, count)
+
+    def _can_give_back(self, start: int, length: int) -> bool:
+        """Take the memory away from whole pages of this host; False if nothing has happened.
+
+        What a shared mapping shows is removed. Private memory has nothing to remove, and then
+        there is nothing below it that could show through.
+        """
+        if start % mmap.PAGESIZE or length % mmap.PAGESIZE:
+            return False
+        for advice, means_next in ((mmap.MADV_REMOVE, errno.EINVAL), (mmap.MADV_DONTNEED, None)):
+            try:
+                self._mapping.madvise(advice, start, length)
+            except OSError as error:
+                if error.errno != means_next:
+                    return False
+            else:
+                return True
+        return False
 
     def resize(self, used_length: int) -> None:
         """Change how much is in use.
@@ -136,6 +227,86 @@ class RAMBlock:
                 found=f"{used_length} bytes",
             )
         self.used_length = used_length
+
+    def adopt(self, memfd: int) -> None:
+        """Let the block be what a memfd from elsewhere holds, without copying anything.
+
+        What was in the block is gone, its :attr:`address` changes, and its maximum length becomes
+        that of the memfd, if that is less.
+
+        Args:
+            memfd: Sealed against shrinking, or whoever shares it could end this process. Owned by
+                the block once this has returned.
+
+        Raises:
+            LocalError: It is no block that can be exchanged, or somebody still holds a view.
+            RemoteError: The memfd is none, not sealed, too small, or cannot be written. In both
+                cases the block is as it was.
+        """
+        if not self.can_adopt:
+            raise LocalError(
+                f"RAM block {self.idstr!r} cannot become the memory of another process",
+                expected="memory that belongs to nothing else",
+                found="a file",
+            )
+        length = self._usable_length(memfd)
+        try:
+            mapping = mmap.mmap(memfd, length)
+        except OSError as error:
+            refused = RemoteError if error.errno in (errno.EACCES, errno.EPERM) else LocalError
+            raise refused(
+                f"the memory for RAM block {self.idstr!r} cannot be mapped",
+                expected="a memfd that can be written",
+                found=error.strerror or str(error),
+            ) from error
+        self._view.release()
+        try:
+            self._mapping.close()
+        except BufferError as error:
+            mapping.close()
+            self._view = memoryview(self._mapping)
+            raise LocalError(
+                f"RAM block {self.idstr!r} cannot be exchanged while somebody looks at it",
+                expected="no view of it",
+                found=str(error),
+            ) from error
+        if self._memfd is not None:
+            os.close(self._memfd)
+        self._mapping, self._memfd, self.max_length = mapping, memfd, length
+        self._view = memoryview(mapping)
+        self._holes = self._hole_map()
+
+    @property
+    def can_adopt(self) -> bool:
+        """Whether :meth:`adopt` may be used."""
+        return self._descriptor is None
+
+    def _usable_length(self, memfd: int) -> int:
+        """How much of a memfd from elsewhere this block maps.
+
+        Raises:
+            RemoteError: It is not sealed, or too small.
+        """
+        if not is_sealed_against_shrinking(memfd):
+            raise RemoteError(
+                f"the memory for RAM block {self.idstr!r} could vanish",
+                expected="a memfd sealed against shrinking",
+                found="one without F_SEAL_SHRINK, or no memfd",
+            )
+        size = os.fstat(memfd).st_size
+        if size < self.used_length or size % self.page_size:
+            raise RemoteError(
+                f"the memory for RAM block {self.idstr!r} has the wrong size",
+                expected=f"whole pages, {self.used_length} bytes or more",
+                found=f"{size} bytes",
+            )
+        return min(size, self.max_length)
+
+    def _hole_map(self) -> HoleMap | None:
+        file = self._memfd if self._descriptor is None else self._descriptor
+        if file is None:
+            return None
+        return HoleMap(file, self.page_size, self.max_length // self.page_size)
 
     def flush(self) -> None:
         """Write the mapping to its file and the file to the disk, if it has one."""
@@ -154,6 +325,7 @@ class RAMBlock:
         try:
             self._mapping.close()
         finally:
-            if self._descriptor is not None:
-                os.close(self._descriptor)
-                self._descriptor = None
+            for descriptor in (self._descriptor, self._memfd):
+                if descriptor is not None:
+                    os.close(descriptor)
+            self._descriptor = self._memfd = self._holes = None

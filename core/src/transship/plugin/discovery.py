@@ -11,29 +11,51 @@ Nothing here knows what a migration does with a plugin.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NoReturn
+from functools import cache
+from typing import TYPE_CHECKING, Final, NoReturn, cast
 
 from transship.errors import PluginError
+from transship.memory import kernels
 from transship.plugin import hints, selection
+from transship.plugin.compression import create_compression
 from transship.plugin.factories import SectionFactories
-from transship.plugin.hookspecs import SectionFactoryHooks, TransportHooks
+from transship.plugin.hookspecs import CompressionHooks, SectionFactoryHooks, TransportHooks
 from transship.plugin.registry import new_manager, register
 from transship.plugin.report import PluginReport, Status
 from transship.plugin.selection import Selection
 from transship.plugin.transport import PluginTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from importlib.metadata import Distribution, EntryPoint
+
+    from transship.abc.compression import Compression
+    from transship.memory.kernels import Kernels
+
+LOG: Final = logging.getLogger(__name__)
 
 TRANSPORTS: Final = "transship.transports"
 """Entry point group of transports; the name is the URI scheme."""
 
+COMPRESSIONS: Final = "transship.compressions"
+"""Entry point group of compression methods; the name is the method's."""
+
 SECTIONS: Final = "transship.sections"
 """Entry point group of section factories; the name is the idstr where there is one."""
 
-_HOOKS: Final = {TRANSPORTS: TransportHooks, SECTIONS: SectionFactoryHooks}
+KERNELS: Final = "transship.kernels"
+"""Entry point group of compiled kernels; each names what :func:`transship.memory.kernels.install`
+takes."""
+
+_HOOKS: Final[Mapping[str, type | None]] = {
+    TRANSPORTS: TransportHooks,
+    COMPRESSIONS: CompressionHooks,
+    SECTIONS: SectionFactoryHooks,
+    KERNELS: None,
+}
+"""The hooks of each group; kernels are called as they are."""
 
 
 def find_transport(scheme: str) -> PluginTransport:
@@ -46,25 +68,28 @@ def find_transport(scheme: str) -> PluginTransport:
         PluginError: No plugin claims the scheme (says which distribution does), several do (names
             them), it is disabled, it cannot be imported, or it breaks a rule of the hooks.
     """
-    installed = _installed(TRANSPORTS)
-    claims = [entry for entry in installed if entry.name == scheme]
-    if not claims:
-        raise hints.missing_transport(scheme, {entry.name for entry in installed})
+    entry = _only(TRANSPORTS, scheme, f"transport for '{scheme}:'", hints.missing_transport)
+    return PluginTransport(scheme, _load(entry), entry.distribution)
+
+
+def find_compression(name: str) -> Compression:
+    """Import the plugin of a compression method, and no other, and make the method.
+
+    Args:
+        name: As operators call it; case matters.
+
+    Raises:
+        PluginError: No plugin claims the name (says which distribution does), several do (names
+            them), it is disabled, it cannot be imported, or it breaks a rule of the hook.
+    """
+    entry = _only(COMPRESSIONS, name, f"compression method {name!r}", hints.missing_compression)
+    return create_compression(name, _load(entry), entry.distribution)
+
+
+def compression_names() -> list[str]:
+    """The methods of compression that there are, without importing any."""
     chosen = Selection.from_environment()
-    allowed = [entry for entry in claims if entry.is_allowed_by(chosen)]
-    if not allowed:
-        left_out = claims[0].distribution
-        raise PluginError(
-            f"no transport for '{scheme}:': {selection.VARIABLE} leaves out {left_out}",
-            distribution=left_out,
-        )
-    if len(allowed) > 1:
-        raise PluginError(
-            f"several plugins claim '{scheme}:', none is used",
-            found=" and ".join(entry.distribution for entry in allowed),
-            hint=f"uninstall one of them, or choose with {selection.VARIABLE}",
-        )
-    return PluginTransport(scheme, _load(allowed[0]), allowed[0].distribution)
+    return sorted({one.name for one in _installed(COMPRESSIONS) if one.is_allowed_by(chosen)})
 
 
 def section_factories() -> SectionFactories:
@@ -74,6 +99,19 @@ def section_factories() -> SectionFactories:
         [(report, plugin) for report, plugin in surveyed if plugin is not None],
         [report for report, plugin in surveyed if plugin is None],
     )
+
+
+@cache
+def install_kernels() -> None:
+    """Let what needs kernels use those of all plugins that can be imported; once a process.
+
+    Those that fail are passed over: everything works without them, slower.
+    """
+    for report, plugin in _survey(KERNELS):
+        if plugin is not None:
+            kernels.install(cast("Kernels", plugin))
+        else:
+            LOG.warning("kernels %r of %s: %s", report.name, report.distribution, report.reason)
 
 
 def installed_plugins() -> list[PluginReport]:
@@ -129,6 +167,40 @@ def _installed(group: str) -> list[_Installed]:
         _Installed(point, *_name_and_version(point.dist)) for point in entry_points(group=group)
     ]
     return sorted(found, key=lambda entry: (entry.name, entry.distribution))
+
+
+def _only(
+    group: str, name: str, what: str, missing: Callable[[str, set[str]], PluginError]
+) -> _Installed:
+    """The one entry point of a name.
+
+    Args:
+        group: Its group.
+        name: Its name.
+        what: What it is, for messages.
+        missing: The error if nobody claims the name, given that and those of the group.
+
+    Raises:
+        PluginError: There is none, there are several, or it is disabled.
+    """
+    installed = _installed(group)
+    claims = [entry for entry in installed if entry.name == name]
+    if not claims:
+        raise missing(name, {entry.name for entry in installed})
+    chosen = Selection.from_environment()
+    allowed = [entry for entry in claims if entry.is_allowed_by(chosen)]
+    if not allowed:
+        left_out = claims[0].distribution
+        raise PluginError(
+            f"no {what}: {selection.VARIABLE} leaves out {left_out}", distribution=left_out
+        )
+    if len(allowed) > 1:
+        raise PluginError(
+            f"several plugins provide a {what}, none is used",
+            found=" and ".join(entry.distribution for entry in allowed),
+            hint=f"uninstall one of them, or choose with {selection.VARIABLE}",
+        )
+    return allowed[0]
 
 
 def _name_and_version(distribution: Distribution | None) -> tuple[str, str]:
@@ -202,6 +274,9 @@ def _hooks_of(entry: _Installed, plugin: object) -> tuple[str, ...]:
     Raises:
         PluginError: One does not exist, or has an argument that does not.
     """
-    manager = new_manager(_HOOKS[entry.group])
+    hooks = _HOOKS[entry.group]
+    if hooks is None:
+        return ()
+    manager = new_manager(hooks)
     register(manager, plugin, entry.name, entry.distribution)
     return tuple(sorted(caller.name for caller in manager.get_hookcallers(plugin) or ()))

@@ -23,6 +23,12 @@ TRANSPORTS: Final[Mapping[str, str]] = {
 }
 """URI scheme to distribution."""
 
+COMPRESSIONS: Final[Mapping[str, str]] = {
+    "zlib": "transship-zlib",
+    "zstd": "transship-zstd",
+}
+"""Compression method to distribution."""
+
 SECTIONS: Final[Mapping[str, str]] = {
     "block": "transship-block",
     "devstate": "transship-devstate",
@@ -51,6 +57,25 @@ def missing_transport(scheme: str, installed: Iterable[str]) -> PluginError:
     return PluginError(
         f"no transport for '{scheme}:'",
         expected=" or ".join(f"'{name}:'" for name in schemes) or "an installed transport",
+        hint="transship plugins lists what is installed",
+    )
+
+
+def missing_compression(name: str, installed: Iterable[str]) -> PluginError:
+    """The error for a compression method that no installed plugin claims.
+
+    Args:
+        name: What was asked for.
+        installed: The methods that there are.
+    """
+    if name in COMPRESSIONS:
+        distribution = COMPRESSIONS[name]
+        return PluginError(
+            f"no compression method {name!r}: install {distribution}", distribution=distribution
+        )
+    return PluginError(
+        f"no compression method {name!r}",
+        expected=" or ".join(map(repr, sorted(installed))) or "an installed method",
         hint="transship plugins lists what is installed",
     )
 

@@ -1,4 +1,4 @@
-"""The hooks: transports, section factories, and sections.
+"""The hooks: transports, compression methods, section factories, and sections.
 
 A hook may gain arguments in a later release; it never loses one. An implementation names only
 the arguments it uses. All hooks are synchronous, none is called for a page, and what blocks
@@ -14,6 +14,7 @@ from transship.plugin.markers import hookspec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from transship.abc.compression import Compression
     from transship.abc.guest import Guest
     from transship.abc.section import ChannelParsing, Pending, Section, Segments
     from transship.abc.settings import Settings
@@ -60,6 +61,21 @@ class TransportHooks:
 
         Raises:
             BlockedError: The address is malformed, or an option is unknown.
+        """
+
+
+class CompressionHooks:
+    """Implemented by a module whose entry point in ``transship.compressions`` is the method."""
+
+    @hookspec(firstresult=True)
+    def create_compression(self) -> Compression:  # type: ignore[empty-body]
+        """Make the method that memory is compressed by on extra channels.
+
+        Both sides, once for each migration whose parameter ``multifd-compression`` names it; must
+        not block. Without an implementation the parameter is refused.
+
+        Returns:
+            The method, whose name is that of the entry point.
         """
 
 

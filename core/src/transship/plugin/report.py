@@ -21,8 +21,9 @@ class PluginReport:
     """One entry point, and how it fared.
 
     Args:
-        group: Entry point group, ``transship.transports`` or ``transship.sections``.
-        name: Entry point name: a transport's scheme, or a name for a factory of sections.
+        group: Entry point group, such as ``transship.transports``.
+        name: Entry point name: a transport's scheme, a method of compression, or a name for a
+            factory of sections.
         distribution: Who installed it.
         version: That distribution's version.
         module: What the entry point names.

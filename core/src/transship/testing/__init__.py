@@ -1,4 +1,4 @@
-"""The public test kit: checks for authors of transports, and channels for tests of what uses them.
+"""The public test kit: checks for authors of plugins, and channels for tests of what uses them.
 
 Nothing here needs a test framework; :mod:`transship.testing.pytest_plugin`, imported on its own,
 has the checks as classes for pytest.
@@ -8,6 +8,11 @@ from __future__ import annotations
 
 from transship.testing.channel_checks import CHANNEL_CHECKS, check_transport
 from transship.testing.checking import MakePair
+from transship.testing.compression_checks import (
+    COMPRESSION_CHECKS,
+    MakeMethod,
+    check_compression,
+)
 from transship.testing.faults import (
     ChannelWrapper,
     CloseAfter,
@@ -22,6 +27,7 @@ from transship.testing.memory import MemoryChannel, memory_channel_pair
 
 __all__ = [
     "CHANNEL_CHECKS",
+    "COMPRESSION_CHECKS",
     "LISTENER_CHECKS",
     "ChannelWrapper",
     "CloseAfter",
@@ -29,11 +35,13 @@ __all__ = [
     "FakeGuest",
     "GuestWrite",
     "Listen",
+    "MakeMethod",
     "MakePair",
     "MemoryChannel",
     "ShortReads",
     "ShortWrites",
     "StallAfter",
+    "check_compression",
     "check_listener",
     "check_transport",
     "memory_channel_pair",

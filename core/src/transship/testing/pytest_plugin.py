@@ -14,7 +14,8 @@ A transport's whole conformance effort::
         def incoming_uri(self, tmp_path):
             return f"carrier:{tmp_path}/loft"
 
-Where a transport must differ, its class overrides one test with a mark, in plain sight.
+A method of compression has :class:`CompressionConformance`. Where a plugin must differ, its class
+overrides one test with a mark, in plain sight.
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ import pytest
 
 from transship.abc.transport import Address, Incoming, Outgoing
 from transship.errors import BlockedError
+from transship.plugin.compression import create_compression
 from transship.plugin.transport import PluginTransport
-from transship.testing import channel_checks, listener_checks
+from transship.testing import channel_checks, compression_checks, listener_checks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from transship.abc.channel import Channel
+    from transship.abc.compression import Compression
     from transship.testing.checking import MakePair
+    from transship.testing.compression_checks import MakeMethod
     from transship.testing.listener_checks import Connect, Listen
 
 
@@ -205,3 +209,65 @@ class ListeningTransportConformance(TransportConformance):
             transport.start_incoming(malformed, {})
         with pytest.raises(BlockedError):
             transport.start_outgoing(malformed, {})
+
+
+class CompressionPlugin(Protocol):
+    """A module or object with the hook of a method of compression."""
+
+    @property
+    def create_compression(self) -> Callable[[], Compression]: ...
+
+
+class CompressionConformance:
+    """What every method must do; inherit it, and override ``plugin`` and ``name``."""
+
+    # Required
+
+    @pytest.fixture
+    def plugin(self) -> CompressionPlugin:
+        """The module or object with the hook."""
+        raise NotImplementedError("override the fixture plugin")
+
+    @pytest.fixture
+    def name(self) -> str:
+        """The method's name, which is that of the entry point."""
+        raise NotImplementedError("override the fixture name")
+
+    # Overridable
+
+    @pytest.fixture
+    def make_method(self, plugin: CompressionPlugin, name: str) -> MakeMethod:
+        """Makes the method as a migration has it made: validated."""
+        return lambda: create_compression(name, plugin, "the one under test")
+
+    # Checks
+
+    def test_method_says_what_it_is(self, make_method: MakeMethod) -> None:
+        compression_checks.check_says_what_it_is(make_method)
+
+    def test_method_carries_many_packets(self, make_method: MakeMethod) -> None:
+        compression_checks.check_carries_many_packets(make_method)
+
+    def test_method_accepts_every_buffer(self, make_method: MakeMethod) -> None:
+        compression_checks.check_accepts_every_buffer(make_method)
+
+    def test_method_keeps_packets_within_bounds(self, make_method: MakeMethod) -> None:
+        compression_checks.check_keeps_packets_within_bounds(make_method)
+
+    def test_method_keeps_channels_apart(self, make_method: MakeMethod) -> None:
+        compression_checks.check_keeps_channels_apart(make_method)
+
+    def test_method_holds_no_views(self, make_method: MakeMethod) -> None:
+        compression_checks.check_holds_no_views(make_method)
+
+    def test_method_refuses_what_does_not_fit(self, make_method: MakeMethod) -> None:
+        compression_checks.check_refuses_what_does_not_fit(make_method)
+
+    def test_method_refuses_garbage(self, make_method: MakeMethod) -> None:
+        compression_checks.check_refuses_garbage(make_method)
+
+    def test_method_bounds_its_memory(self, make_method: MakeMethod) -> None:
+        compression_checks.check_bounds_its_memory(make_method)
+
+    def test_method_outlives_a_guest_that_writes(self, make_method: MakeMethod) -> None:
+        compression_checks.check_outlives_a_guest_that_writes(make_method)

@@ -5,16 +5,19 @@ A plugin may import from here; nothing here knows of URIs, hooks or migrations.
 
 from __future__ import annotations
 
-from transship.toolkit.blocking_socket import BlockingSocketChannel
+from transship.toolkit.blocking_socket import BlockingSocketReceiver, BlockingSocketSender
 from transship.toolkit.conflict import ConflictDetector
+from transship.toolkit.filling import fill_targets
 from transship.toolkit.socket_channel import SocketChannel
 from transship.toolkit.socket_file import SocketFile
 from transship.toolkit.socket_listener import SocketListener
 
 __all__ = [
-    "BlockingSocketChannel",
+    "BlockingSocketReceiver",
+    "BlockingSocketSender",
     "ConflictDetector",
     "SocketChannel",
     "SocketFile",
     "SocketListener",
+    "fill_targets",
 ]

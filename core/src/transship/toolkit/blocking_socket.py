@@ -1,4 +1,4 @@
-"""A connected socket in the hands of a thread: calls that block in the kernel, not in a loop."""
+"""The halves of a connected socket in the hands of a thread: calls that block in the kernel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
-from transship.abc.channel import BlockingChannel
+from transship.abc.channel import BlockingReceiver, BlockingSender
 from transship.errors import ChannelError, StalledError
 
 if TYPE_CHECKING:
@@ -25,15 +25,19 @@ SEGMENTS_PER_CALL: Final = max(os.sysconf("SC_IOV_MAX"), 16)
 _TIMEVAL: Final = struct.Struct("@ll")
 
 
-class BlockingSocketChannel(BlockingChannel):
-    """Sends and receives over a socket, without waiting for anything but the kernel.
+class _Half:
+    """One direction of a socket.
 
     Args:
-        connection: Borrowed; blocks from now on.
+        connection: Borrowed. It blocks from now on, but for calls that ask it not to.
         peer: Who is at the other end, for people.
         timeout_s: How long a call may make no progress.
         translate: Turns the kernel's errors into ours.
     """
+
+    _option: int
+    _direction: int
+    _verb: str
 
     def __init__(
         self,
@@ -44,70 +48,90 @@ class BlockingSocketChannel(BlockingChannel):
     ) -> None:
         connection.setblocking(True)
         # Python's own time-outs would make the socket non-blocking, and cost a poll for each call.
-        timeval = _timeval(timeout_s)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+        connection.setsockopt(socket.SOL_SOCKET, self._option, _timeval(timeout_s))
         self._socket = connection
         self._peer = peer
         self._timeout_s = timeout_s
         self._translate = translate
         self._is_interrupted = False
 
-    def send(self, segments: Sequence[Buffer]) -> None:
-        """Send all bytes of all segments; see :meth:`BlockingChannel.send`."""
-        with ExitStack() as stack:
-            views = [stack.enter_context(as_bytes(segment)) for segment in segments]
-            self._all(views, lambda batch: self._socket.sendmsg(batch), "took")
+    def interrupt(self) -> None:
+        """Break a call under way, and all later ones; the other direction works on."""
+        self._is_interrupted = True
+        with suppress(OSError):
+            self._socket.shutdown(self._direction)
 
-    def receive(self, targets: Sequence[memoryview]) -> int:
-        """Fill all targets; see :meth:`BlockingChannel.receive`."""
-        return self._all(
-            targets,
-            lambda batch: self._socket.recvmsg_into(batch, 0, socket.MSG_WAITALL)[0],
-            "sent",
-        )
+    def _call(self, once: Callable[[], int]) -> int:
+        """Make a system call.
 
-    def _all(
-        self,
-        views: Sequence[memoryview],
-        once: Callable[[Sequence[memoryview]], int],
-        verb: str,
-    ) -> int:
+        Raises:
+            StalledError: It made no progress in time.
+            ChannelError: It failed, or was interrupted.
+        """
+        try:
+            count = once()
+        except BlockingIOError as error:
+            raise StalledError(
+                f"{self._peer} {self._verb} nothing for {self._timeout_s:g} s",
+                hint="the other side hangs, or the network is gone",
+            ) from error
+        except OSError as error:
+            raise (
+                self._interrupted() if self._is_interrupted else self._translate(error)
+            ) from error
+        if self._is_interrupted:
+            raise self._interrupted()
+        return count
+
+    def _all(self, views: Sequence[memoryview], once: Callable[[Sequence[memoryview]], int]) -> int:
         """Repeat a call until it is through with all views, or says 0; returns how many bytes."""
         ends = list(accumulate(view.nbytes for view in views))
         done, total = 0, ends[-1] if ends else 0
         while done < total:
             first = bisect_right(ends, done)
             begun = done - (ends[first - 1] if first else 0)
-            batch = views[first : first + SEGMENTS_PER_CALL]
-            try:
-                with batch[0][begun:] as rest:
-                    count = once([rest, *batch[1:]])
-            except BlockingIOError as error:
-                raise StalledError(
-                    f"{self._peer} {verb} nothing for {self._timeout_s:g} s",
-                    hint="the other side hangs, or the network is gone",
-                ) from error
-            except OSError as error:
-                raise self._failure(error) from error
+            rest = views[first + 1 : first + SEGMENTS_PER_CALL]
+            with views[first][begun:] as part:
+                count = self._call(lambda: once([part, *rest]))  # noqa: B023 (called at once)
             if not count:
                 break
             done += count
-        if self._is_interrupted:
-            raise self._interrupted()
         return done
-
-    def interrupt(self) -> None:
-        """Break what waits on the socket and all that comes later."""
-        self._is_interrupted = True
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-
-    def _failure(self, error: OSError) -> ChannelError:
-        return self._interrupted() if self._is_interrupted else self._translate(error)
 
     def _interrupted(self) -> ChannelError:
         return ChannelError(f"the channel to {self._peer} was closed on this side")
+
+
+class BlockingSocketSender(_Half, BlockingSender):
+    """Sends over a socket."""
+
+    _option = socket.SO_SNDTIMEO
+    _direction = socket.SHUT_WR
+    _verb = "took"
+
+    def send(self, segments: Sequence[Buffer]) -> None:
+        """Send all bytes of all segments; see :meth:`BlockingSender.send`."""
+        with ExitStack() as stack:
+            views = [stack.enter_context(as_bytes(segment)) for segment in segments]
+            self._all(views, self._socket.sendmsg)
+
+
+class BlockingSocketReceiver(_Half, BlockingReceiver):
+    """Receives over a socket."""
+
+    _option = socket.SO_RCVTIMEO
+    _direction = socket.SHUT_RD
+    _verb = "sent"
+
+    def receive(self, targets: Sequence[memoryview]) -> int:
+        """Fill all targets; see :meth:`BlockingReceiver.receive`."""
+        return self._all(
+            targets, lambda batch: self._socket.recvmsg_into(batch, 0, socket.MSG_WAITALL)[0]
+        )
+
+    def receive_some(self, target: memoryview) -> int:
+        """Receive at least one byte; see :meth:`BlockingReceiver.receive_some`."""
+        return self._call(lambda: self._socket.recv_into(target))
 
 
 def _timeval(timeout_s: float) -> bytes:

@@ -16,7 +16,12 @@ import trio
 
 from transship.abc.channel import C, Channel, ExtraChannels
 from transship.errors import ChannelError, PeerClosedError
-from transship.toolkit.blocking_socket import SEGMENTS_PER_CALL, BlockingSocketChannel, as_bytes
+from transship.toolkit.blocking_socket import (
+    SEGMENTS_PER_CALL,
+    BlockingSocketReceiver,
+    BlockingSocketSender,
+    as_bytes,
+)
 from transship.toolkit.conflict import ConflictDetector
 
 if TYPE_CHECKING:
@@ -27,6 +32,9 @@ if TYPE_CHECKING:
 
 FAIR_BYTES: Final = 4 * 1024 * 1024
 """Most that is sent before other tasks have a turn, and a cancellation its effect: about 1 ms."""
+
+_NOW: Final = socket.MSG_DONTWAIT
+"""The socket itself blocks, once a thread has had a half of it."""
 
 _PEER_IS_GONE: Final = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED})
 
@@ -112,9 +120,9 @@ class SocketChannel(Channel):
         """Hand a batch over without its first ``begun`` bytes; returns how many the kernel took."""
         try:
             if not begun:
-                return self._socket.sendmsg(batch)
+                return self._socket.sendmsg(batch, (), _NOW)
             with as_bytes(batch[0]) as whole, whole[begun:] as rest:
-                return self._socket.sendmsg([rest, *batch[1:]])
+                return self._socket.sendmsg([rest, *batch[1:]], (), _NOW)
         except BlockingIOError:
             return 0
 
@@ -158,7 +166,7 @@ class SocketChannel(Channel):
     async def _receive(self, target: memoryview) -> int:
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            count = self._socket.recv_into(target)
+            count = self._socket.recv_into(target, 0, _NOW)
         except BlockingIOError:
             pass
         else:
@@ -167,7 +175,7 @@ class SocketChannel(Channel):
         while True:
             await trio.lowlevel.wait_readable(self._socket)
             try:
-                return self._socket.recv_into(target)
+                return self._socket.recv_into(target, 0, _NOW)
             except BlockingIOError:
                 continue
 
@@ -201,9 +209,13 @@ class SocketChannel(Channel):
 
     # In the hands of a thread
 
-    def blocking(self, timeout_s: float) -> BlockingSocketChannel:
-        """Hand the socket to a thread; see :class:`~transship.abc.Blocking`."""
-        return BlockingSocketChannel(self._socket, self._peer, timeout_s, self._broken)
+    def blocking_sender(self, timeout_s: float) -> BlockingSocketSender:
+        """The sending half for a thread; see :class:`~transship.abc.Blocking`."""
+        return BlockingSocketSender(self._socket, self._peer, timeout_s, self._broken)
+
+    def blocking_receiver(self, timeout_s: float) -> BlockingSocketReceiver:
+        """The receiving half for a thread; see :class:`~transship.abc.Blocking`."""
+        return BlockingSocketReceiver(self._socket, self._peer, timeout_s, self._broken)
 
     # The end
 

@@ -244,7 +244,10 @@ class StreamReader:
 
 
 def drive(
-    parsing: Parsing[T], reader: StreamReader, readinto: Callable[[memoryview], int | None]
+    parsing: Parsing[T],
+    reader: StreamReader,
+    readinto: Callable[[memoryview], int | None],
+    meet: Callable[[], None] | None = None,
 ) -> T:
     """Run a parser to its result over something that reads synchronously.
 
@@ -252,6 +255,7 @@ def drive(
         parsing: The parser; it reads from ``reader``.
         reader: Its window.
         readinto: Fills a part of the view it is given and returns how much; 0 is the end.
+        meet: Waits for the extra channels; without it a stream that has some is refused.
 
     Raises:
         StreamError: The stream is wrong, or ends too early.
@@ -262,11 +266,14 @@ def drive(
             if isinstance(want, memoryview):
                 _fill(want, reader, readinto)
             elif isinstance(want, Rendezvous):
-                raise reader.error(
-                    "the memory of this stream came over channels that are not here",
-                    expected="a stream of one channel",
-                    found="one of multifd",
-                )
+                if meet is None:
+                    raise reader.error(
+                        "the source sends its memory over several channels (multifd)",
+                        expected="one channel",
+                        found="a stream that waits for others",
+                        hint="switch the capability multifd on here, or off at the source",
+                    )
+                meet()
             elif want:
                 count = readinto(reader.writable())
                 if count:

@@ -55,9 +55,10 @@ async def test_setup_is_said_alone(bench: Bench) -> None:
 async def test_active_comes_with_all_figures(bench: Bench) -> None:
     here = bench.here
     here.guest.figures |= {"duplicate": 7, "remaining": 5 * PAGE, "transferred": 12345}
+    here.guest.figures |= {"multifd_bytes": 678}
     await bench.begin()
     info = await here.info()
-    assert info.keys() == {"status", "ram", *TIMES}
+    assert info.keys() == {"status", "ram", "dirty-log", *TIMES}
     assert info["status"] == "active"
     ram = info["ram"]
     assert ram.keys() == RAM_MEMBERS
@@ -70,9 +71,11 @@ async def test_active_comes_with_all_figures(bench: Bench) -> None:
     assert ram["precopy-bytes"] == 12345
     assert ram["downtime-bytes"] == 0
     assert ram["dirty-sync-count"] == 1
-    assert [ram[one] for one in ("skipped", "multifd-bytes", "postcopy-bytes")] == [0, 0, 0]
+    assert ram["multifd-bytes"] == 678
+    assert [ram[one] for one in ("skipped", "postcopy-bytes")] == [0, 0]
     assert [ram[one] for one in ("postcopy-requests", "dirty-sync-missed-zero-copy")] == [0, 0]
     assert info["total-time"] >= info["setup-time"] >= 0
+    assert info["dirty-log"] == here.guest.dirty_log().name
 
 
 @pytest.mark.seed("S15", "S29")
@@ -125,7 +128,7 @@ async def test_pre_switchover_comes_with_all_figures(bench: Bench) -> None:
     await here.reached("pre-switchover")
     info = await here.info()
     assert info["status"] == "pre-switchover"
-    assert info.keys() == {"status", "ram", *TIMES}
+    assert info.keys() == {"status", "ram", "dirty-log", *TIMES}
 
 
 async def test_device_comes_with_all_figures(bench: Bench) -> None:
@@ -134,7 +137,7 @@ async def test_device_comes_with_all_figures(bench: Bench) -> None:
     await bench.here.reached("device")
     info = await bench.here.info()
     assert info["status"] == "device"
-    assert info.keys() == {"status", "ram", *TIMES}
+    assert info.keys() == {"status", "ram", "dirty-log", *TIMES}
 
 
 @pytest.mark.seed("S4", "S29")
@@ -148,7 +151,7 @@ async def test_cancelling_comes_with_all_figures(bench: Bench) -> None:
     await here.reached("cancelling")
     info = await here.info()
     assert info["status"] == "cancelling"
-    assert info.keys() == {"status", "ram", *TIMES}
+    assert info.keys() == {"status", "ram", "dirty-log", *TIMES}
     gate.set()
     await here.reached("cancelled")
     assert await here.info() == {"status": "cancelled"}
@@ -160,7 +163,7 @@ async def test_completed_comes_with_final_figures(bench: Bench) -> None:
     here.guest.figures |= {"remaining": 5 * PAGE, "dirtied_pages": 12}
     await bench.move()
     info = await here.info()
-    assert info.keys() == {"status", "ram", "total-time", "setup-time", "downtime"}
+    assert info.keys() == {"status", "ram", "dirty-log", "total-time", "setup-time", "downtime"}
     assert info["status"] == "completed"
     assert info["ram"].keys() == RAM_MEMBERS
     assert info["ram"]["remaining"] == 0

@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from transship.abc.settings import QEMU_10_0, Capability
+from transship import assembly
+from transship.abc.compression import Compression, Compressor, Decompressor
+from transship.abc.settings import QEMU_10_0, Capability, Parameters
 from transship.control.commands.capabilities import LACKING, MigrationCapability
 from transship.control.commands.parameters import PARAMETERS, MigrationParameters, default_of
 from transship.control.qapi.composites import ObjectType
 from transship.control.qapi.declaring import type_of
+from transship.errors import PluginError
 from transship.hosting.host import open_host
+from transship.plugin import discovery
 
 from .bench import PAGE, RAM, Bench, Json, Machine, Refused, Side
 
@@ -19,6 +23,18 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 AVAILABLE = [one for one in MigrationCapability if one not in LACKING]
+
+
+class Squeeze(Compression):
+    name = "squeeze"
+    wire_flag = 0x20
+    most_growth_bytes = 0
+
+    def compressor(self, parameters: Parameters) -> Compressor:
+        raise NotImplementedError
+
+    def decompressor(self) -> Decompressor:
+        raise NotImplementedError
 
 
 def entry(capability: str, state: bool = True) -> Json:
@@ -96,12 +112,24 @@ async def test_capability_that_is_lacking_is_refused_with_the_reason(
 
 async def test_capabilities_are_set_together_or_not_at_all(here: Side) -> None:
     await here.switch(events=True)
-    for wrong in ("multifd", "zero-blocks"):
+    for wrong in ("multifd", "zero-blocks"):  # one that xbzrle excludes, one that is lacking
         await here.refusal(
             "migrate-set-capabilities",
             capabilities=[entry("xbzrle"), entry("events", False), entry(wrong)],
         )
     assert await switched_on(here) == ["events"]
+
+
+@pytest.mark.parametrize(("first", "second"), [("xbzrle", "multifd"), ("multifd", "xbzrle")])
+async def test_capabilities_that_exclude_each_other_are_refused_in_either_order(
+    here: Side, first: str, second: str
+) -> None:
+    await here.switch(**{first: True})
+    text = await here.refusal("migrate-set-capabilities", capabilities=[entry(second)])
+    assert "'multifd' and 'xbzrle' exclude each other" in text
+    assert await switched_on(here) == [first]
+    await here.switch(**{first: False, second: True})
+    assert await switched_on(here) == [second]
 
 
 async def test_of_two_entries_for_one_capability_the_later_counts(here: Side) -> None:
@@ -185,6 +213,21 @@ async def test_destination_may_set_capabilities_until_a_source_comes(bench: Benc
     assert bench.there.host.incoming.settings.has(Capability.EVENTS)
 
 
+@pytest.mark.parametrize("before", [True, False])
+async def test_destination_that_waits_for_a_source_keeps_multifd_as_it_is(
+    bench: Bench, before: bool
+) -> None:
+    there = bench.there
+    await there.switch(multifd=before)
+    await there.execute("migrate-incoming", uri="unix:/run/there.sock")
+    text = await there.refusal(
+        "migrate-set-capabilities", capabilities=[entry("multifd", not before), entry("events")]
+    )
+    assert "cannot be changed once a source is waited for" in text
+    await there.switch(multifd=before, events=True)
+    assert await switched_on(there) == ["events", *(["multifd"] if before else [])]
+
+
 async def test_auto_converge_is_refused_where_the_guest_cannot_be_slowed_down(here: Side) -> None:
     here.guest.can_throttle = False
     text = await here.refusal(
@@ -223,6 +266,10 @@ DEFAULTS = {
     "max-bandwidth": 128 << 20,
     "avail-switchover-bandwidth": 0,
     "downtime-limit": 300,
+    "multifd-channels": 2,
+    "multifd-compression": "none",
+    "multifd-zlib-level": 1,
+    "multifd-zstd-level": 1,
     "xbzrle-cache-size": 64 << 20,
     "max-cpu-throttle": 99,
 }
@@ -247,6 +294,9 @@ RANGES = [
     ("max-bandwidth", 0, (1 << 64) - 1),
     ("avail-switchover-bandwidth", 0, (1 << 64) - 1),
     ("downtime-limit", 0, 2_000_000),
+    ("multifd-channels", 1, 255),
+    ("multifd-zlib-level", 0, 9),
+    ("multifd-zstd-level", 0, 20),
     ("xbzrle-cache-size", PAGE, 1 << 63),
 ]
 
@@ -295,10 +345,74 @@ async def test_tailslow_is_yes_or_no(here: Side) -> None:
         await here.refusal("migrate-set-parameters", **{"cpu-throttle-tailslow": wrong})
 
 
+@pytest.fixture
+def knows_squeeze(monkeypatch: pytest.MonkeyPatch) -> Squeeze:
+    """A method of compression that is installed; there is no other."""
+    method = Squeeze()
+
+    def find(name: str) -> Squeeze:
+        if name != method.name:
+            raise PluginError(f"no compression method {name!r}: install transship-{name}")
+        return method
+
+    monkeypatch.setattr(assembly, "find_compression", find)
+    return method
+
+
+async def test_installed_method_of_compression_is_chosen_and_another_is_not(
+    here: Side, knows_squeeze: Squeeze
+) -> None:
+    await here.execute("migrate-set-parameters", **{"multifd-compression": "squeeze"})
+    text = await here.refusal(
+        "migrate-set-parameters", **{"multifd-compression": "zstd", "multifd-channels": 4}
+    )
+    assert text == "no compression method 'zstd': install transship-zstd"
+    assert await parameter(here, "multifd-compression") == "squeeze"
+    assert await parameter(here, "multifd-channels") == 2
+    await here.execute("migrate-set-parameters", **{"multifd-compression": "none"})
+    assert await parameter(here, "multifd-compression") == "none"
+
+
+async def test_destination_takes_another_method_until_a_source_comes(
+    bench: Bench, knows_squeeze: Squeeze
+) -> None:
+    there = bench.there
+    await there.execute("migrate-incoming", uri="unix:/run/there.sock")
+    assert there.host.incoming is not None
+    await there.execute("migrate-set-parameters", **{"multifd-compression": "squeeze"})
+    assert there.host.incoming.settings.compression is knows_squeeze
+    await there.execute("migrate-set-parameters", **{"downtime-limit": 7})
+    assert there.host.incoming.settings.compression is knows_squeeze
+    await there.execute("migrate-set-parameters", **{"multifd-compression": "none"})
+    assert there.host.incoming.settings.compression is None
+
+
+async def test_method_stays_as_it_is_while_a_migration_is_under_way(
+    bench: Bench, knows_squeeze: Squeeze
+) -> None:
+    await bench.begin()
+    for side in (bench.here, bench.there):
+        await side.execute("migrate-set-parameters", **{"multifd-compression": "squeeze"})
+        assert side.host.active is not None
+        assert side.host.active.settings.compression is None
+    await bench.finish()
+
+
+async def test_methods_in_the_schema_are_those_that_are_installed(
+    monkeypatch: pytest.MonkeyPatch, fresh: Side
+) -> None:
+    monkeypatch.setattr(discovery, "_installed", lambda group: [])
+    schema = {one["name"]: one for one in await fresh.execute("query-qmp-schema")}
+    type_ = members_of(schema, "migrate-set-parameters")["multifd-compression"]["type"]
+    assert schema[type_]["meta-type"] == "enum"
+    assert schema[type_]["values"] == ["none"]
+
+
 MISTYPED: dict[str, list[object]] = {
     "max-bandwidth": ["1M", 1.5, True, None, [], {}, 1 << 64],
     "downtime-limit": ["300", 0.5, None, False],
     "cpu-throttle-initial": [256, -1, 20.5, "20"],
+    "multifd-compression": [1, True, None, []],
 }
 
 
@@ -336,7 +450,8 @@ async def test_parameters_are_set_together_or_not_at_all(here: Side) -> None:
         {"announce-step": 0},
         {"xbzrle-cache-size": 3},
         {"max-cpu-throttle": 1},
-        {"multifd-channels": 2},
+        {"multifd-channels": 0},
+        {"multifd-compression": "no-such-method"},
         {"nonsense": 1},
     ):
         await here.refusal("migrate-set-parameters", **good, **wrong)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from transship import hookimpl
-from transship.abc.section import Section, Segments
+from transship.abc.section import Body, Section
 from transship.errors import MigrationError
 from transship_devstate._describe import describe
 from transship_devstate._load import load
@@ -46,7 +46,7 @@ class DeviceSection(Section):
         return describe(self.idstr, self.instance_id, self._layout)
 
     @hookimpl
-    def complete(self) -> Segments:
+    def complete(self) -> Body:
         """Yield the device's fields and subsections."""
         try:
             body, self._layout = save(self._device.description, self._device.state)

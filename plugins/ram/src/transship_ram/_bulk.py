@@ -49,6 +49,8 @@ class BulkLoader:
         Raises:
             LocalError: There is no room for the pages.
         """
+        if block.is_plain:
+            return self._load_plain(window, block)
         count = self._kernels.find_records(
             window,
             self._page_size,
@@ -73,6 +75,15 @@ class BulkLoader:
             filled = ~zeros & stays
             block.scatter(window, ends[filled] - self._page_size, pages[filled])
         return int(ends[-1])
+
+    def _load_plain(self, window: memoryview, block: LoadedBlock) -> int:
+        """The same for a block whose pages may be written at once."""
+        if len(window) < _FEWEST_RECORDS * self._record_bytes:
+            return 0
+        taken, normal, cleared = block.load_records(window, FULL_TAG, ZERO_TAG)
+        block.counts.normal += normal
+        block.counts.duplicate += cleared
+        return taken
 
 
 def _last_of_each(pages: Numbers) -> Marks:

@@ -131,8 +131,9 @@ class RAMLoader:
                     yield RENDEZVOUS
                 return True
             case PageFlag.MULTIFD_FLUSH:
-                self._meets_at_words = True
-                yield RENDEZVOUS
+                if self._has_channels:
+                    self._meets_at_words = True
+                    yield RENDEZVOUS
             case PageFlag.HOOK:
                 raise reader.error(
                     "a control record of RDMA in a stream that does not come over RDMA",

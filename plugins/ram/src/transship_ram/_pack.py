@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from transship.memory import kernels
-from transship_ram._records import (
-    FULL_TAG,
-    ZERO_RECORD_BYTES,
-    ZERO_TAG,
-    count_within,
-    full_record_bytes,
-)
-from transship_ram._zeros import find_zeros
+from transship_ram._records import FULL_TAG, ZERO_RECORD_BYTES, ZERO_TAG, full_record_bytes
+from transship_ram._zeros import find_holes
 
 if TYPE_CHECKING:
     from transship.memory.ramblock import RAMBlock
-    from transship_ram._arrays import Numbers
+    from transship_ram._arrays import Marks, Numbers
     from transship_ram._buffers import RecordBuffers
     from transship_ram._counts import SentCounts
+
+_MOST_BYTES: Final = 1 << 62
+"""As good as no budget, for a kernel that takes a number."""
 
 
 class Packer:
@@ -50,35 +48,27 @@ class Packer:
         Returns:
             How many pages were recorded.
         """
-        zeros = find_zeros(self._kernels, block, pages)
-        ends = np.cumsum(np.where(zeros, ZERO_RECORD_BYTES, self._record_bytes))
-        count = count_within(ends, budget_bytes)
-        pages, zeros = pages[:count], zeros[:count]
-        duplicates = int(np.count_nonzero(zeros))
-        self._counts.duplicate += duplicates
-        self._counts.normal += count - duplicates
-        size = self._kernels.pack_records(
-            block.view,
-            self._page_size,
-            pages.data,
-            zeros.data,
-            FULL_TAG,
-            ZERO_TAG,
-            self._buffers.room(block),
-        )
-        self._buffers.accept(block, size)
-        return count
+        return self._record(block, pages, find_holes(block, pages), budget_bytes)
 
     def pack_zeros(self, block: RAMBlock, pages: Numbers) -> None:
         """Record pages of a block as zero, ascending, no more than the buffer has room for."""
-        self._counts.duplicate += len(pages)
-        size = self._kernels.pack_records(
-            block.view,
-            self._page_size,
-            pages.data,
-            np.ones(len(pages), np.bool_).data,
-            FULL_TAG,
-            ZERO_TAG,
-            self._buffers.room(block),
-        )
-        self._buffers.accept(block, size)
+        self._record(block, pages, np.ones(len(pages), np.bool_), math.inf)
+
+    def _record(self, block: RAMBlock, pages: Numbers, zeros: Marks, budget_bytes: float) -> int:
+        with block.view as view:
+            count = self._kernels.pack_pages(
+                view,
+                self._page_size,
+                pages.data,
+                zeros.data,
+                FULL_TAG,
+                ZERO_TAG,
+                int(min(budget_bytes, _MOST_BYTES)),
+                self._buffers.room(block),
+            )
+        duplicates = int(np.count_nonzero(zeros[:count]))
+        normal = count - duplicates
+        self._counts.duplicate += duplicates
+        self._counts.normal += normal
+        self._buffers.accept(block, duplicates * ZERO_RECORD_BYTES + normal * self._record_bytes)
+        return count

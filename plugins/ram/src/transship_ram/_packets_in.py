@@ -84,19 +84,31 @@ class PacketLoader:
             StreamError: A packet is faulty; nothing was written outside of the blocks.
             LocalError: There is no room for what arrives.
         """
+        packet_size = len(self._packet)
         count = yield (self._packet,)
         while count:
-            self._check_whole(count, len(self._packet))
+            self._check_whole(count, packet_size)
             packet = self._checked()
-            if packet.block is not None and len(packet.normal):
-                yield from self._data(packet.block, packet)
             if packet.block is not None and len(packet.zero):
                 packet.block.clear(packet.zero)
             self.counts.normal += len(packet.normal)
             self.counts.duplicate += len(packet.zero)
-            if packet.is_sync:
-                yield RENDEZVOUS
-            count = yield (self._packet,)
+            if packet.block is None or not len(packet.normal):
+                if packet.is_sync:
+                    yield RENDEZVOUS
+                count = yield (self._packet,)
+            elif packet.is_sync or self._decompressor is not None:
+                yield from self._data(packet.block, packet)
+                if packet.is_sync:
+                    yield RENDEZVOUS
+                count = yield (self._packet,)
+            else:
+                # Behind the data comes the next packet, or the end: one call for both.
+                data_bytes = len(packet.normal) * self._page_size
+                with packet.block.reserved_pages(packet.normal) as targets:
+                    count = yield (*targets, self._packet)
+                self._check_whole(count, data_bytes)
+                count -= data_bytes
 
     def _data(self, block: LoadedBlock, packet: _Packet) -> ChannelParsing:
         """Receive the data of a packet to where they belong."""
@@ -129,18 +141,23 @@ class PacketLoader:
                 found=f"{normal} and {zero} zero ones, of {header.capacity}",
             )
         block = self._block(header.idstr)
-        offsets = np.frombuffer(self._packet, ">u8", normal + zero, HEADER_BYTES)
-        wrong = (offsets >= block.used_length) | (offsets % self._page_size != 0)
-        if wrong.any():
+        pages = self._pages(block, normal + zero)
+        if normal:
+            self._check_method(header)
+        return _Packet(header, block, pages[:normal], pages[normal:])
+
+    def _pages(self, block: LoadedBlock, count: int) -> Numbers:
+        """The numbers of the pages that the packet lists, all of them in the block."""
+        offsets = np.frombuffer(self._packet, ">u8", count, HEADER_BYTES).astype(np.uint64)
+        pages, rest = np.divmod(offsets, np.uint64(self._page_size))
+        if pages.max() >= block.page_count or rest.any():
+            wrong = (pages >= block.page_count) | (rest != 0)
             raise StreamError(
                 f"a page that is not in RAM block {block.idstr!r}",
                 expected=f"multiples of {self._page_size} below {block.used_length:#x}",
                 found=f"{int(offsets[wrong][0]):#x}",
             )
-        if normal:
-            self._check_method(header)
-        pages = (offsets // np.uint64(self._page_size)).astype(np.int64)
-        return _Packet(header, block, pages[:normal], pages[normal:])
+        return pages.astype(np.int64)
 
     def _block(self, name: bytes) -> LoadedBlock:
         block = self._blocks.get(name.decode(errors="backslashreplace"))

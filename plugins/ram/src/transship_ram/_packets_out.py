@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from transship.memory.ramblock import RAMBlock
     from transship_ram._arrays import Numbers
 
-WORK_BYTES: Final = 2 * MIB
-"""Guest memory that a channel is given at once: four packets, which leave in one system call."""
+WORK_BYTES: Final = 4 * MIB
+"""Guest memory that a channel is given at once: eight packets, which leave in one system call."""
 
 _MOST_RUNS: Final = 64
 """Pages that lie in more runs than this in a packet are gathered first, which costs less than a
@@ -51,7 +51,7 @@ class _Lane:
     """
 
     compressor: Compressor | None
-    room: bytearray = field(default_factory=lambda: bytearray(WORK_BYTES))
+    room: bytearray = field(default_factory=bytearray)
     normal: int = 0
     duplicate: int = 0
     sent_bytes: int = INITIAL_BYTES
@@ -84,9 +84,18 @@ class PacketMaker:
         ]
 
     @property
-    def work_pages(self) -> int:
-        """How many pages are worth a piece of work."""
+    def most_pages(self) -> int:
+        """How many pages a piece of work has at most."""
         return WORK_BYTES // self._page_size
+
+    def work_pages(self, budget_bytes: float) -> int:
+        """How many pages a piece of work should have, if so much is to be sent in all.
+
+        No channel is to have more than its share of a slice: what a slow one has been given is
+        still to be sent when the guest stands still.
+        """
+        share = budget_bytes / len(self._lanes) / self._page_size
+        return int(min(max(share, self._capacity), self.most_pages))
 
     @property
     def normal(self) -> int:
@@ -106,7 +115,7 @@ class PacketMaker:
     def expected_bytes(self, pages: int) -> int:
         """How many bytes work for so many pages will be, going by what it was so far."""
         handled = self.normal + self.duplicate
-        if handled < self.work_pages:
+        if handled < self.most_pages:
             return pages * self._page_size
         return max(pages * self.sent_bytes // handled, 1)
 
@@ -135,55 +144,75 @@ class PacketMaker:
         return ChannelWork(make, self._packet_bytes, on_every_channel=True)
 
     def _pages(self, lane: _Lane, block: RAMBlock, pages: Numbers) -> Sequence[Buffer]:
-        normal, zero = pages, pages[:0]
+        filled = len(pages)
         if self._finds_zeros:
             zeros = find_zeros(self._kernels, block, pages)
-            normal, zero = pages[~zeros], pages[zeros]
-        lane.normal += len(normal)
-        lane.duplicate += len(zero)
-        ordered = np.concatenate((normal, zero))
+            if zeros.any():
+                pages = np.concatenate((pages[~zeros], pages[zeros]))
+                filled -= int(np.count_nonzero(zeros))
+        lane.normal += filled
+        lane.duplicate += len(pages) - filled
+        packets = self._packets(pages)
+        pieces = self._pieces(lane, block, pages[:filled])
+        idstr = block.idstr.encode()
         segments: list[Buffer] = []
-        for start in range(0, len(ordered), self._capacity):
-            listed = ordered[start : start + self._capacity]
-            filled = listed[: max(len(normal) - start, 0)]
-            data = self._data(lane, block, filled, start)
+        for number, packet in enumerate(packets):
+            start = number * self._capacity
+            listed = min(self._capacity, len(pages) - start)
+            normal = max(min(filled - start, listed), 0)
+            data: Sequence[Buffer] = pieces[number] if normal else ()
+            if normal and lane.compressor is not None:
+                data = (bytes(lane.compressor.compress(data)),)
             size = sum(map(len, data))
-            segments.append(self._header(block.idstr, listed, len(filled), size))
-            segments += data
+            packet[:HEADER_BYTES] = PacketHeader(
+                self._method,
+                self._capacity,
+                normal,
+                size,
+                next(self._numbers),
+                listed - normal,
+                idstr,
+            ).pack()
+            segments += [packet, *data]
             lane.sent_bytes += self._packet_bytes + size
         return segments
 
-    def _header(self, idstr: str, pages: Numbers, filled: int, data_bytes: int) -> bytearray:
-        header = PacketHeader(
-            self._method,
-            self._capacity,
-            filled,
-            data_bytes,
-            next(self._numbers),
-            len(pages) - filled,
-            idstr.encode(),
-        )
-        packet = bytearray(self._packet_bytes)
-        packet[:HEADER_BYTES] = header.pack()
-        offsets = np.frombuffer(packet, ">i8", len(pages), HEADER_BYTES)
-        offsets[:] = pages * self._page_size
-        return packet
+    def _packets(self, pages: Numbers) -> list[memoryview]:
+        """As many packets as the pages need, their offsets filled in."""
+        count = -(-len(pages) // self._capacity)
+        packets = np.zeros((count, self._packet_bytes), np.uint8)
+        offsets = packets[:, HEADER_BYTES:].view(">i8")
+        full = len(pages) // self._capacity * self._capacity
+        wire = pages * self._page_size
+        offsets[: full // self._capacity] = wire[:full].reshape(-1, self._capacity)
+        if full < len(pages):
+            offsets[-1, : len(pages) - full] = wire[full:]
+        return [packet.data for packet in packets]
 
-    def _data(self, lane: _Lane, block: RAMBlock, pages: Numbers, place: int) -> Sequence[Buffer]:
-        """The pages' bytes: where they are, or gathered at that place, or compressed."""
-        runs = runs_of(pages)
+    def _pieces(self, lane: _Lane, block: RAMBlock, pages: Numbers) -> list[list[memoryview]]:
+        """For each packet where its pages' bytes are: in guest RAM, or gathered from it."""
+        size = self._page_size
+        pieces: list[list[memoryview]] = []
+        runs = iter(runs_of(pages, self._capacity))
         with block.view as view:
-            if len(runs) > _MOST_RUNS:
-                start, size = place * self._page_size, len(pages) * self._page_size
-                gathered = memoryview(lane.room)[start : start + size]
-                rows = np.frombuffer(view, np.uint8).reshape(-1, self._page_size)
-                target = np.frombuffer(gathered, np.uint8).reshape(-1, self._page_size)
-                np.take(rows, pages, axis=0, out=target, mode="clip")
-                views = [gathered]
-            else:
-                views = [
-                    view[run.first * self._page_size : run.end * self._page_size] for run in runs
-                ]
-        if lane.compressor is None or not views:
-            return views
-        return (bytes(lane.compressor.compress(views)),)
+            for start in range(0, len(pages), self._capacity):
+                count = min(self._capacity, len(pages) - start)
+                piece = []
+                while count:
+                    run = next(runs)
+                    piece.append(view[run.first * size : run.end * size])
+                    count -= run.count
+                if len(piece) > _MOST_RUNS:
+                    lane.room = lane.room or bytearray(WORK_BYTES)
+                    place = memoryview(lane.room)[start * size :]
+                    piece = [_gathered(view, pages[start : start + self._capacity], size, place)]
+                pieces.append(piece)
+        return pieces
+
+
+def _gathered(view: memoryview, pages: Numbers, size: int, room: memoryview) -> memoryview:
+    """Copies of pages, one after another at the start of ``room``."""
+    target = room[: len(pages) * size]
+    rows = np.frombuffer(target, np.uint8).reshape(-1, size)
+    np.take(np.frombuffer(view, np.uint8).reshape(-1, size), pages, axis=0, out=rows, mode="clip")
+    return target

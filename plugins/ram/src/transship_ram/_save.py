@@ -71,6 +71,7 @@ class RAMSaver:
     def begin(self) -> Segments:
         """Yield the block table; from now on every page is to be sent, and writes are logged."""
         self._blocks = blocks_in_order(self._guest)
+        self._make_packers()
         log = self._guest.dirty_log()
         log.start()
         self._log = log  # only now is it ours to stop
@@ -79,7 +80,7 @@ class RAMSaver:
         for bitmap in self._bitmaps:
             bitmap.mark_all()
         self._scan = Scan(self._bitmaps)
-        self._make_packers()
+        self._make_spreader()
         yield encode_table(self._blocks)
         if self._spreader is not None:
             yield from self._spreader.begin()
@@ -182,14 +183,20 @@ class RAMSaver:
             )
         self._buffers = buffers
         self._packer = Packer(page_size, buffers, self._counts)
-        if channels := channel_count(self._settings):
-            rules = rules_of(self._guest.machine)
-            self._maker = PacketMaker(
-                page_size, channels, self._settings, finds_zeros=not rules.zeros_in_stream
-            )
-            self._spreader = Spreader(
-                self._blocks, self._scan, self._maker, self._packer, buffers, rules
-            )
+
+    def _make_spreader(self) -> None:
+        channels = channel_count(self._settings)
+        if not channels:
+            return
+        assert self._packer is not None
+        assert self._buffers is not None
+        rules = rules_of(self._guest.machine)
+        self._maker = PacketMaker(
+            self._guest.page_size, channels, self._settings, finds_zeros=not rules.zeros_in_stream
+        )
+        self._spreader = Spreader(
+            self._blocks, self._scan, self._maker, self._packer, self._buffers, rules
+        )
 
     def _sync(self) -> None:
         if self._log is None:

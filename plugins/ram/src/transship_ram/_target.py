@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -69,6 +69,16 @@ class LoadedBlock:
         self._kernels = kernels.current()
 
     @property
+    def is_plain(self) -> bool:
+        """Whether :meth:`load_records` may be used."""
+        return self._block.is_plain
+
+    def load_records(self, window: Buffer, full_tag: int, zero_tag: int) -> tuple[int, int, int]:
+        """Take records as the kernel of that name does, straight to where they belong."""
+        with self._block.view as view:
+            return self._kernels.load_records(window, self._page_size, full_tag, zero_tag, view)
+
+    @property
     def page_count(self) -> int:
         """How many pages it has."""
         return self.used_length // self._page_size
@@ -90,11 +100,17 @@ class LoadedBlock:
             LocalError: There is no room for them.
         """
         runs = runs_of(pages)
-        for run in runs:
-            self._reserve(run)
+        if not self._block.is_plain:
+            for run in runs:
+                self._reserve(run)
         size = self._page_size
-        with ExitStack() as stack, self._block.view as view:
-            yield [stack.enter_context(view[run.first * size : run.end * size]) for run in runs]
+        with self._block.view as view:
+            views = [view[run.first * size : run.end * size] for run in runs]
+        try:
+            yield views
+        finally:
+            for view in views:
+                view.release()
 
     def scatter(self, source: Buffer, positions: Numbers, pages: Numbers) -> None:
         """Copy pages from those positions of ``source``.
@@ -114,8 +130,10 @@ class LoadedBlock:
         Raises:
             LocalError: There is no room for them.
         """
-        holes = b"".join(self._block.find_holes(*run) for run in runs_of(pages))
-        present = pages[np.frombuffer(holes, np.uint8) == 0]
+        present = pages
+        if not self._block.is_plain:
+            holes = b"".join(self._block.find_holes(*run) for run in runs_of(pages))
+            present = pages[np.frombuffer(holes, np.uint8) == 0]
         if not len(present):
             return
         zeros = self._kernels.find_zero_pages(self._block.view, self._page_size, present.data)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 def find_holes(block: RAMBlock, pages: Numbers) -> Marks:
     """Which of some ascending pages are known to be zero without being read."""
+    if block.is_plain:
+        return np.zeros(len(pages), np.bool_)
     first, end = int(pages[0]), int(pages[-1]) + 1
     return np.frombuffer(block.find_holes(first, end - first), np.bool_)[pages - first]
 

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 Row: TypeAlias = dict[str, str | list[str]]
 """A plugin as plain data: the fields of :class:`transship.plugin.report.PluginReport`."""
 
-_KINDS: Final = {"transship.transports": "transport", "transship.sections": "section"}
+_KINDS: Final = {
+    "transship.transports": "transport",
+    "transship.compressions": "compression",
+    "transship.sections": "section",
+    "transship.kernels": "kernels",
+}
 _COLUMNS: Final = ("KIND", "NAME", "STATUS", "FROM")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 import trio
@@ -11,37 +11,12 @@ from transship.cli import options
 from transship.cli.console import Console
 from transship.cli.driving.drive import drive
 from transship.cli.driving.order import Order
-from transship.cli.driving.settings import (
-    DOWNTIME_LIMIT,
-    MAX_BANDWIDTH,
-    Value,
-    milliseconds,
-    parse_capabilities,
-    parse_parameters,
-)
+from transship.cli.driving.settings import DOWNTIME_LIMIT, MAX_BANDWIDTH, milliseconds
 from transship.cli.failing import reports_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from transship.cli.driving.settings import Value
     from transship.control.address import QmpAddress
-
-S = TypeVar("S")
-T = TypeVar("T")
-
-
-def _read(
-    parse: Callable[[S], T],
-) -> Callable[[click.Context, click.Parameter, S | None], T | None]:
-    """Let an option's value be what a function makes of it, and its ValueError a wrong usage."""
-
-    def read(context: click.Context, option: click.Parameter, value: S | None) -> T | None:
-        try:
-            return None if value is None else parse(value)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
-
-    return read
 
 
 @click.command()
@@ -57,25 +32,11 @@ def _read(
     "--downtime",
     "downtime_ms",
     type=options.TIME,
-    callback=_read(milliseconds),
+    callback=options.reading(milliseconds),
     help="How long the guest may stand still, such as 300ms.",
 )
-@click.option(
-    "--set",
-    "parameters",
-    multiple=True,
-    metavar="NAME=VALUE",
-    callback=_read(parse_parameters),
-    help="Set a migration parameter: with a unit, or as a number in QMP's own. Several times.",
-)
-@click.option(
-    "--cap",
-    "capabilities",
-    multiple=True,
-    metavar="NAME[=on|off]",
-    callback=_read(parse_capabilities),
-    help="Switch a migration capability on or off. Several times.",
-)
+@options.parameters
+@options.capabilities
 @options.timeout
 @options.poll
 @options.as_json

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import trio
@@ -13,8 +14,12 @@ from transship.cli import options
 from transship.cli.console import Console
 from transship.cli.failing import reports_errors
 from transship.cli.local.attempts import carry_out, conclude
+from transship.cli.local.settings import capabilities_on, parameters_with
 from transship.errors import HandoverError
 from transship.guests.stored import StoredGuest
+
+if TYPE_CHECKING:
+    from transship.cli.driving.settings import Value
 
 
 @click.command()
@@ -26,12 +31,20 @@ from transship.guests.stored import StoredGuest
     type=click.Path(path_type=Path),
     help="The checkpoint folder; must not exist, or be empty.",
 )
+@options.parameters
+@options.capabilities
 @options.max_ram
 @options.stall_timeout
 @options.as_json
 @reports_errors
 def receive(
-    uri: str, directory: Path, max_ram_bytes: int, stall_timeout_s: float, as_json: bool
+    uri: str,
+    directory: Path,
+    parameters: dict[str, Value],
+    capabilities: dict[str, bool],
+    max_ram_bytes: int,
+    stall_timeout_s: float,
+    as_json: bool,
 ) -> int:
     """Take one migration from URI into a checkpoint folder.
 
@@ -43,8 +56,11 @@ def receive(
     Examples:
       transship receive tcp:0.0.0.0:4444 --to ./vm
       transship receive unix:/run/vm.sock --to ./vm --json
+      transship receive tcp:0.0.0.0:4444 --to ./vm --cap multifd --set multifd-channels=4
     """
     console = Console(as_json=as_json)
+    settings = parameters_with(Parameters(stall_timeout_s=stall_timeout_s), parameters)
+    switched_on = capabilities_on(capabilities)
     guest = StoredGuest.create(
         directory, source=f"a migration to {uri}", max_ram_bytes=max_ram_bytes
     )
@@ -52,7 +68,8 @@ def receive(
         incoming = assembly.receive(
             guest,
             uri,
-            parameters=Parameters(stall_timeout_s=stall_timeout_s),
+            parameters=settings,
+            capabilities=switched_on,
             on_listening=lambda address: console.note(f"listening {address}"),
         )
     except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import trio
@@ -12,15 +13,22 @@ from transship import assembly
 from transship.abc.settings import Parameters
 from transship.cli import options
 from transship.cli.console import Console
+from transship.cli.driving.settings import MAX_BANDWIDTH
 from transship.cli.failing import reports_errors
 from transship.cli.local.attempts import carry_out, conclude
+from transship.cli.local.settings import capabilities_on, parameters_with
 from transship.guests.stored import StoredGuest
+
+if TYPE_CHECKING:
+    from transship.cli.driving.settings import Value
 
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("uri")
 @options.bandwidth("unlimited")
+@options.parameters
+@options.capabilities
 @options.stall_timeout
 @options.as_json
 @reports_errors
@@ -28,6 +36,8 @@ def send(
     directory: Path,
     uri: str,
     max_bandwidth_bytes_per_s: int,
+    parameters: dict[str, Value],
+    capabilities: dict[str, bool],
     stall_timeout_s: float,
     as_json: bool,
 ) -> int:
@@ -40,16 +50,22 @@ def send(
     Examples:
       transship send ./vm unix:/run/vm.sock
       transship send ./vm tcp:198.51.100.7:4444 --bandwidth 1GiB/s
+      transship send ./vm tcp:198.51.100.7:4444 --cap multifd --set multifd-compression=zstd
     """
+    if MAX_BANDWIDTH in parameters and options.was_given("max_bandwidth_bytes_per_s"):
+        raise click.UsageError(f"--bandwidth and --set {MAX_BANDWIDTH} say the same")
     console = Console(as_json=as_json)
+    defaults = Parameters(
+        max_bandwidth_bytes_per_s=max_bandwidth_bytes_per_s, stall_timeout_s=stall_timeout_s
+    )
+    settings = parameters_with(defaults, parameters)
+    switched_on = capabilities_on(capabilities)
     with closing(StoredGuest.open(directory)) as guest:
         migration = assembly.migrate(
             guest,
             uri,
-            parameters=Parameters(
-                max_bandwidth_bytes_per_s=max_bandwidth_bytes_per_s,
-                stall_timeout_s=stall_timeout_s,
-            ),
+            parameters=settings,
+            capabilities=switched_on,
         )
         error = trio.run(carry_out, migration, console)
     return conclude(console, migration, error)

@@ -53,7 +53,6 @@ LACKING: Final[Mapping[MigrationCapability, str]] = {
     MigrationCapability.POSTCOPY_RAM: _POSTCOPY,
     MigrationCapability.X_COLO: "there is no lock-step replication",
     MigrationCapability.RELEASE_RAM: _POSTCOPY,
-    MigrationCapability.MULTIFD: "memory goes over one channel so far",
     MigrationCapability.DIRTY_BITMAPS: "no installed section is dirty-bitmap (transship-block)",
     MigrationCapability.POSTCOPY_BLOCKTIME: _POSTCOPY,
     MigrationCapability.LATE_BLOCK_ACTIVATE: "disks are activated with the guest, always",
@@ -93,7 +92,7 @@ def change_capabilities(context: Context, changes: Mapping[MigrationCapability, 
 
     Raises:
         CommandError: One of them does not exist here.
-        BlockedError: A migration is under way.
+        BlockedError: A migration is under way, or they exclude each other.
     """
     for capability, is_on in changes.items():
         if is_on and capability in LACKING:

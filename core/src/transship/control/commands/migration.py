@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from transship.control.commands.addresses import MigrationChannel, the_uri
-from transship.control.commands.parameters import PARAMETERS
+from transship.control.commands.parameters import ANNOUNCEMENTS
 from transship.control.commands.query_migrate import MigrationStatus
 from transship.control.errors import generic
 from transship.control.qapi.declaring import Object, Size
@@ -99,8 +99,8 @@ async def announce_self(context: Context, arguments: AnnounceSelf) -> None:
     """Let the guest tell the network again where it is."""
     if arguments.interfaces is not None or arguments.id is not None:
         raise generic("a guest announces itself on all its network cards: leave out which")
-    if arguments.rounds > (most := PARAMETERS["announce-rounds"].most):
-        raise generic(f"parameter 'rounds' takes at most {most}")
+    if arguments.rounds > ANNOUNCEMENTS:
+        raise generic(f"parameter 'rounds' takes at most {ANNOUNCEMENTS}")
     context.host.announce(
         dataclasses.replace(
             context.host.settings.parameters,

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
-from transship.abc.settings import QEMU_10_0
+from transship.abc.settings import NO_COMPRESSION, QEMU_10_0
 from transship.control.errors import generic
 from transship.control.qapi.declaring import Object, Size, UInt8, UInt64
+from transship.control.qapi.scalars import Names
 from transship.control.registry import CommandTable
+from transship.plugin.discovery import compression_names
 
 if TYPE_CHECKING:
     from transship.abc.settings import Parameters
     from transship.control.registry import Context
 
 TABLE = CommandTable()
+
+Value: TypeAlias = int | bool | str
+"""A parameter's value, in the operator's unit."""
+
+ANNOUNCEMENTS: Final = 1000
+"""Most that an operator may ask for at once."""
 
 _UNLIMITED_MS: Final = 100_000
 _TOP: Final = (1 << 64) - 1
@@ -28,14 +36,14 @@ class Parameter:
     Args:
         attribute: Its name there.
         unit: Of the operator's number: ``ms`` for a time, ``bytes``, ``bytes/s``, ``%``, ``count``
-            or nothing for a yes or no.
+            or ``level``; nothing for a yes or no.
         least: The smallest number.
         most: The largest.
         meaning: What it is, for the reference.
     """
 
     attribute: str
-    unit: Literal["ms", "bytes", "bytes/s", "%", "count", ""]
+    unit: Literal["ms", "bytes", "bytes/s", "%", "count", "level", ""]
     least: int
     most: int
     meaning: str
@@ -47,12 +55,64 @@ class Parameter:
             return round(value * 1000)
         return bool(value) if self.unit == "" else int(value)
 
-    def value(self, number: int | bool) -> float | int | bool:
-        """The operator's number in the unit of the engine."""
+    def value(self, name: str, number: Value) -> float | int | bool:
+        """The operator's number in the unit of the engine.
+
+        Args:
+            name: What the operator calls it.
+            number: In the operator's unit.
+
+        Raises:
+            CommandError: It is out of range, or of another kind.
+        """
+        is_switch = self.unit == ""
+        if isinstance(number, bool) is not is_switch or isinstance(number, str):
+            raise generic(f"parameter {name!r} takes {'on or off' if is_switch else 'a number'}")
+        if not self.least <= number <= self.most:
+            unit = "" if self.unit in ("count", "level") else f" {self.unit}"
+            raise generic(f"parameter {name!r} takes {self.least} to {self.most}{unit}")
         return number / 1000 if self.unit == "ms" else number
 
 
-PARAMETERS: Final[Mapping[str, Parameter]] = {
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A parameter that is the name of something.
+
+    Args:
+        attribute: Its name in :class:`~transship.abc.settings.Parameters`.
+        meaning: What it is, for the reference.
+    """
+
+    attribute: str
+    meaning: str
+    unit: ClassVar[Literal["name"]] = "name"
+
+    def read(self, parameters: Parameters) -> str:
+        """The present name."""
+        name: str = getattr(parameters, self.attribute)
+        return name
+
+    def value(self, name: str, chosen: Value) -> str:
+        """The name itself.
+
+        Args:
+            name: What the operator calls the parameter.
+            chosen: What is chosen; whether it exists is seen when it is looked for.
+
+        Raises:
+            CommandError: It is a number.
+        """
+        if not isinstance(chosen, str):
+            raise generic(f"parameter {name!r} takes a name")
+        return chosen
+
+
+def compressions() -> list[str]:
+    """What ``multifd-compression`` may be."""
+    return [NO_COMPRESSION, *compression_names()]
+
+
+PARAMETERS: Final[Mapping[str, Parameter | Choice]] = {
     "announce-initial": Parameter(
         "announce_initial_s",
         "ms",
@@ -63,7 +123,7 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
     "announce-max": Parameter(
         "announce_max_s", "ms", 0, _UNLIMITED_MS, "the longest time between two announcements"
     ),
-    "announce-rounds": Parameter("announce_rounds", "count", 0, 1000, "announcements"),
+    "announce-rounds": Parameter("announce_rounds", "count", 0, ANNOUNCEMENTS, "announcements"),
     "announce-step": Parameter(
         "announce_step_s", "ms", 1, 10_000, "by how much the time between two of them grows"
     ),
@@ -96,6 +156,18 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
     "downtime-limit": Parameter(
         "downtime_limit_s", "ms", 0, 2_000_000, "how long the guest may stand still"
     ),
+    "multifd-channels": Parameter(
+        "multifd_channels", "count", 1, 255, "channels for memory, with the capability multifd"
+    ),
+    "multifd-compression": Choice(
+        "multifd_compression", "how memory is compressed on them: none, or an installed method"
+    ),
+    "multifd-zlib-level": Parameter(
+        "multifd_zlib_level", "level", 0, 9, "how hard zlib tries; 0 compresses nothing"
+    ),
+    "multifd-zstd-level": Parameter(
+        "multifd_zstd_level", "level", 0, 20, "how hard zstd tries; 0 is its own default"
+    ),
     "xbzrle-cache-size": Parameter(
         "xbzrle_cache_bytes", "bytes", 0, _TOP, "cache of sent pages; a power of two"
     ),
@@ -104,6 +176,9 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
     ),
 }
 """Those that Transship has, by their names, in QEMU's units and ranges."""
+
+
+CompressionMethod: TypeAlias = Annotated[str, Names("MultiFDCompression", compressions)]
 
 
 class MigrationParameters(Object):
@@ -120,6 +195,10 @@ class MigrationParameters(Object):
     max_bandwidth: Size | None = None
     avail_switchover_bandwidth: Size | None = None
     downtime_limit: UInt64 | None = None
+    multifd_channels: UInt8 | None = None
+    multifd_compression: CompressionMethod | None = None
+    multifd_zlib_level: UInt8 | None = None
+    multifd_zstd_level: UInt8 | None = None
     xbzrle_cache_size: Size | None = None
     max_cpu_throttle: UInt8 | None = None
 
@@ -128,11 +207,7 @@ class MigrationParameters(Object):
         "direct-io": "it belongs to mapped-ram",
         "max-postcopy-bandwidth": "there is no postcopy yet",
         "mode": "a migration is always a normal one",
-        "multifd-channels": "memory goes over one channel so far",
-        "multifd-compression": "memory goes over one channel so far",
-        "multifd-qatzip-level": "memory goes over one channel so far",
-        "multifd-zlib-level": "memory goes over one channel so far",
-        "multifd-zstd-level": "memory goes over one channel so far",
+        "multifd-qatzip-level": "no compression method is qatzip",
         "tls-authz": "there is no TLS yet",
         "tls-creds": "there is no TLS yet",
         "tls-hostname": "there is no TLS yet",
@@ -160,41 +235,44 @@ async def query_parameters(context: Context) -> MigrationParameters:
     return MigrationParameters(**values)
 
 
-def change_parameters(context: Context, changes: Mapping[str, int | bool]) -> None:
+def change_parameters(context: Context, changes: Mapping[str, Value]) -> None:
     """Change parameters, in the operator's units, all of them or none.
 
     Raises:
         CommandError: A value is out of range, or does not go with the others.
+        PluginError: No plugin provides the method of compression.
     """
     host = context.host
-    for name, number in changes.items():
-        parameter = PARAMETERS[name]
-        if not parameter.least <= number <= parameter.most:
-            raise generic(
-                f"parameter {name!r} takes {parameter.least} to {parameter.most} "
-                f"{parameter.unit}".rstrip()
-            )
+    values = translate(changes, host.settings.parameters)
     page_size = host.guest.page_size
-    if (size := changes.get("xbzrle-cache-size")) is not None and (
-        size < page_size or size & (size - 1)
-    ):
+    size: int | None = values.get("xbzrle_cache_bytes")
+    if size is not None and (size < page_size or size & (size - 1)):
         raise generic(
             f"parameter 'xbzrle-cache-size' takes a power of two of at least {page_size} bytes"
         )
-    merged = {
-        name: changes.get(name, PARAMETERS[name].read(host.settings.parameters))
-        for name in ("cpu-throttle-initial", "max-cpu-throttle")
+    host.set_parameters(values)
+
+
+def translate(changes: Mapping[str, Value], present: Parameters) -> dict[str, Any]:
+    """Changes in the engine's words and units.
+
+    Args:
+        changes: In the operator's; all are in :data:`PARAMETERS`.
+        present: What is to be changed.
+
+    Raises:
+        CommandError: A value is out of range, or does not go with the others.
+    """
+    values: dict[str, Any] = {
+        PARAMETERS[name].attribute: PARAMETERS[name].value(name, value)
+        for name, value in changes.items()
     }
-    if merged["max-cpu-throttle"] < merged["cpu-throttle-initial"]:
+    first = values.get("throttle_initial_percent", present.throttle_initial_percent)
+    if values.get("throttle_max_percent", present.throttle_max_percent) < first:
         raise generic("parameter 'max-cpu-throttle' takes no less than 'cpu-throttle-initial'")
-    host.set_parameters(
-        {
-            PARAMETERS[name].attribute: PARAMETERS[name].value(value)
-            for name, value in changes.items()
-        }
-    )
+    return values
 
 
-def default_of(name: str) -> int | bool:
+def default_of(name: str) -> Value:
     """What a parameter is at first, in the operator's unit."""
     return PARAMETERS[name].read(QEMU_10_0)

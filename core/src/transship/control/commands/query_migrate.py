@@ -15,6 +15,7 @@ from transship.engine.status import MigrationStatus as EngineStatus
 from transship.errors import CancelledError
 
 if TYPE_CHECKING:
+    from transship.abc.guest import Guest
     from transship.control.registry import Context
     from transship.engine.attempt import Attempt
     from transship.engine.migration import Migration
@@ -50,8 +51,8 @@ class RamInfo(Object):
     ``dirty-pages-rate`` is that of the last period of at least a second between two
     synchronisations, 0 at the end; ``mbps``, 10^6 bits a second in the last slice of 100 ms, at the
     end on average without the setup; ``precopy-bytes`` and ``downtime-bytes``, page records sent
-    while the guest ran, and while it stood still. ``skipped``, ``postcopy-*``, ``multifd-bytes``
-    and ``dirty-sync-missed-zero-copy`` are 0.
+    while the guest ran, and while it stood still; ``multifd-bytes``, all that went over the
+    channels of multifd. ``skipped``, ``postcopy-*`` and ``dirty-sync-missed-zero-copy`` are 0.
     """
 
     transferred: int
@@ -108,12 +109,18 @@ class ReceivedInfo(Object):
 
 
 class MigrationInfo(Object):
-    """The last migration away from here, or else to here."""
+    """The last migration away from here, or else to here.
+
+    ``dirty-log``, which QEMU does not have, is who notes what the guest writes, on the source: the
+    guest itself (``marked``), the kernel (``write-protect``), or nobody, so that all of its memory
+    is compared (``comparing``).
+    """
 
     status: MigrationStatus | None = None
     ram: RamInfo | None = None
     received: ReceivedInfo | None = None
     xbzrle_cache: XbzrleCacheInfo | None = None
+    dirty_log: str | None = None
     total_time: int | None = None
     expected_downtime: int | None = None
     downtime: int | None = None
@@ -141,7 +148,7 @@ async def query_migrate(context: Context) -> MigrationInfo:
     host = context.host
     info = MigrationInfo()
     if host.outgoing is not None:
-        info = _of_source(host.outgoing)
+        info = _of_source(host.outgoing, host.guest)
     elif host.incoming is not None:
         info = _of_destination(host.incoming)
     info.blocked_reasons = host.blocked_reasons() or None
@@ -158,7 +165,7 @@ def shown_status(attempt: Attempt, status: EngineStatus) -> MigrationStatus:
     return MigrationStatus(status.value)
 
 
-def _of_source(migration: Migration) -> MigrationInfo:
+def _of_source(migration: Migration, guest: Guest) -> MigrationInfo:
     status = shown_status(migration, migration.status)
     reason = _reason(migration)
     if migration.status not in _WITH_FIGURES:
@@ -169,6 +176,7 @@ def _of_source(migration: Migration) -> MigrationInfo:
         status=status,
         ram=_ram(migration),
         xbzrle_cache=_xbzrle(migration) if migration.settings.has(Capability.XBZRLE) else None,
+        dirty_log=guest.dirty_log().name,
         total_time=_ms(migration.elapsed_s),
         setup_time=_ms(statistics.setup_s or 0.0),
         expected_downtime=None if is_over else _ms(statistics.expected_downtime_s or 0.0),
@@ -208,7 +216,7 @@ def _ram(migration: Migration) -> RamInfo:
         dirty_sync_count=statistics.dirty_syncs,
         postcopy_requests=0,
         page_size=ram.get("page_size", 0),
-        multifd_bytes=0,
+        multifd_bytes=ram.get("multifd_bytes", 0),
         pages_per_second=int(statistics.pages_per_s),
         precopy_bytes=ram.get("transferred", 0) - statistics.downtime_bytes,
         downtime_bytes=statistics.downtime_bytes,

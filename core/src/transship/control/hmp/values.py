@@ -60,7 +60,7 @@ def number(text: str) -> int:
     return int(text)
 
 
-def parameter(name: str, text: str) -> int | bool:
+def parameter(name: str, text: str) -> int | bool | str:
     """The value of a parameter, in its own unit.
 
     Raises:
@@ -71,6 +71,8 @@ def parameter(name: str, text: str) -> int | bool:
     unit = PARAMETERS[name].unit
     if unit in _IMPLIED:
         return size(text, _IMPLIED[unit])
+    if unit == "name":
+        return text
     if unit == "":
         if text not in _YES_OR_NO:
             raise generic(f"parameter {name!r} expects 'on' or 'off'")

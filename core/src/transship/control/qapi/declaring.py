@@ -8,6 +8,7 @@ annotation                                QAPI
 `UInt8`, `UInt16`, `UInt64`, `Size`       the C type of that name; ``int`` in the schema
 :data:`AnyJson`                           any JSON value
 an :class:`enum.Enum` with text values    an enumeration
+``Annotated[str, Names(...)]``            an enumeration of what is installed
 ``list[T]``                               an array
 a subclass of :class:`Object`             an object
 ``Annotated[A | B, OneOf(...)]``          a union

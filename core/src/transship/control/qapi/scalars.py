@@ -11,10 +11,13 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from transship.control.errors import generic
 from transship.control.qapi.refusals import KINDS, named, quoted, unknown_name, wrong_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 _INT64_LOWEST: Final = -(1 << 63)
 
@@ -131,6 +134,27 @@ class Enumeration(Type):
             return self.members(value)
         except ValueError:
             raise unknown_name(value, place, [str(one.value) for one in self.members]) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Names(Type):
+    """Text: one of the names of what is installed, which is not known before somebody asks.
+
+    A command that gets another name says best what would provide it.
+
+    Args:
+        title: What they are the names of.
+        known: The names that there are.
+    """
+
+    title: str
+    known: Callable[[], Sequence[str]]
+
+    def check(self, value: object, place: str) -> str:
+        """The name, whether there is such a thing or not."""
+        if not isinstance(value, str):
+            raise wrong_type(value, place, "a string")
+        return value
 
 
 @dataclass(frozen=True, slots=True)

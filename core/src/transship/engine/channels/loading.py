@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from transship.engine.channels.rendezvous import MeetingPoint
-from transship.engine.channels.threads import in_thread
+from transship.engine.channels.threads import receiver_in_thread
 from transship.engine.failures import concerning
 from transship.errors import MigrationError, RemoteError, StalledError, StreamError
 from transship.wire.multifd import INITIAL_BYTES, parse_initial_packet
@@ -18,7 +18,7 @@ from transship.wire.reader import Rendezvous
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from transship.abc.channel import BlockingChannel, Channel
+    from transship.abc.channel import BlockingReceiver, Channel
     from transship.abc.section import ChannelParsing, Section, SectionSet
 
 
@@ -98,7 +98,7 @@ class ChannelLoaders:
         loader = _Loader(
             packet.number,
             self._sections.load_channel(self._section, packet.number),
-            in_thread(channel),
+            receiver_in_thread(channel),
             self._point,
             self._stopping,
         )
@@ -145,7 +145,7 @@ class ChannelLoaders:
         self._stopping.set()
         self._point.give_up()
         for loader in self._loaders.values():
-            loader.channel.interrupt()
+            loader.receiver.interrupt()
 
     async def _stop_when_cancelled(self) -> None:
         try:
@@ -160,7 +160,7 @@ class _Loader:
     Args:
         number: From 0.
         parsing: Of its section.
-        channel: In the thread's hands.
+        receiver: Of the thread.
         point: Where it meets the stream.
         stopping: Whether it is over.
     """
@@ -169,12 +169,12 @@ class _Loader:
         self,
         number: int,
         parsing: ChannelParsing,
-        channel: BlockingChannel,
+        receiver: BlockingReceiver,
         point: MeetingPoint,
         stopping: threading.Event,
     ) -> None:
         self.number = number
-        self.channel = channel
+        self.receiver = receiver
         self.ended = trio.Event()
         self.received_bytes = 0
         self._parsing = parsing
@@ -203,7 +203,7 @@ class _Loader:
                     self._point.channel_arrives()
                     count = 0
                 else:
-                    count = self.channel.receive(want)
+                    count = self.receiver.receive(want)
                     self.received_bytes += count
                 want = self._parsing.send(count)
         except StopIteration:

@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from transship.abc.channel import ExtraChannels
-from transship.engine.channels.threads import in_thread
+from transship.engine.channels.threads import sender_in_thread
 from transship.errors import BlockedError, ChannelError, StalledError
 from transship.wire.limits import MIB
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from transship.abc.channel import BlockingChannel, Channel
+    from transship.abc.channel import BlockingSender, Channel
     from transship.abc.section import ChannelWork
 
-_WAITING_BYTES: Final = 4 * MIB
-"""What may wait for one channel: enough that it never runs dry, and little to wait for when the
-guest stands still."""
+_AHEAD_S: Final = 0.02
+"""What may wait for a channel, in time: enough that it does not run dry, and little to wait for
+when the guest stands still."""
+
+_MOST_AHEAD_BYTES: Final = 8 * MIB
+"""The same in bytes, for all channels together."""
 
 
 def extra_channels_of(channel: Channel) -> ExtraChannels:
@@ -52,10 +55,13 @@ class ChannelPool:
 
     def __init__(self, channels: Sequence[Channel], stall_timeout_s: float) -> None:
         self._stall_timeout_s = stall_timeout_s
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._has_room = threading.Condition(self._lock)
         self._lanes = [
-            _Lane(in_thread(channel, stall_timeout_s), channel.peer) for channel in channels
+            _Lane(sender_in_thread(channel, stall_timeout_s), channel.peer, self._lock)
+            for channel in channels
         ]
+        self._ahead_bytes = _MOST_AHEAD_BYTES
         self._sent_bytes = 0
         self._is_closing = False
         self._is_broken = False
@@ -89,7 +95,7 @@ class ChannelPool:
             StalledError: No channel takes anything any more.
             ChannelError: One is broken; the body of :meth:`running` is being cancelled.
         """
-        with self._changed:
+        with self._lock:
             if work.on_every_channel:
                 for lane in self._lanes:
                     lane.add(work)
@@ -97,21 +103,23 @@ class ChannelPool:
                 self._wait_for_room()
                 min(self._lanes, key=lambda lane: lane.waiting_bytes).add(work)
             self._refuse_if_broken()
-            self._changed.notify_all()
+
+    def keep_ahead(self, bandwidth_bytes_per_s: float) -> None:
+        """Let no more wait than leaves in a moment, at that speed of all channels together."""
+        self._ahead_bytes = min(int(bandwidth_bytes_per_s * _AHEAD_S), _MOST_AHEAD_BYTES)
 
     def take_sent_bytes(self) -> int:
         """How much has left since this was last asked."""
-        with self._changed:
+        with self._lock:
             sent, self._sent_bytes = self._sent_bytes, 0
         return sent
 
     def _wait_for_room(self) -> None:
         def has_room() -> bool:
-            return self._is_broken or any(
-                lane.waiting_bytes < _WAITING_BYTES for lane in self._lanes
-            )
+            waiting = [lane.waiting_bytes for lane in self._lanes]
+            return self._is_broken or not min(waiting) or sum(waiting) < self._ahead_bytes
 
-        if not self._changed.wait_for(has_room, _finite(self._stall_timeout_s)):
+        if not self._has_room.wait_for(has_room, _finite(self._stall_timeout_s)):
             raise StalledError(
                 f"{self._lanes[0].peer} took nothing over {len(self._lanes)} extra channels for "
                 f"{self._stall_timeout_s:g} s",
@@ -136,33 +144,38 @@ class ChannelPool:
             segments = work.make(number)
             try:
                 sent = sum(map(len, segments))
-                lane.channel.send(segments)
+                lane.sender.send(segments)
             finally:
                 for segment in segments:
                     if isinstance(segment, memoryview):
                         segment.release()
-            with self._changed:
+            with self._lock:
                 lane.done(work)
                 self._sent_bytes += sent
-                self._changed.notify_all()
+                self._has_room.notify()
 
     def _next_of(self, lane: _Lane) -> ChannelWork | None:
         """The next work of a channel; None when there will be no more."""
-        with self._changed:
-            self._changed.wait_for(lambda: bool(lane.work) or self._is_closing or self._is_broken)
+        with self._lock:
+            lane.has_work.wait_for(lambda: bool(lane.work) or self._is_closing or self._is_broken)
             return lane.work[0] if lane.work and not self._is_broken else None
 
     def _close(self) -> None:
-        with self._changed:
+        with self._lock:
             self._is_closing = True
-            self._changed.notify_all()
+            self._wake_all()
 
     def _break(self) -> None:
-        with self._changed:
+        with self._lock:
             self._is_broken = True
-            self._changed.notify_all()
+            self._wake_all()
         for lane in self._lanes:
-            lane.channel.interrupt()
+            lane.sender.interrupt()
+
+    def _wake_all(self) -> None:
+        self._has_room.notify_all()
+        for lane in self._lanes:
+            lane.has_work.notify_all()
 
     async def _break_when_cancelled(self) -> None:
         try:
@@ -176,18 +189,21 @@ class _Lane:
     """One channel, and what waits for it.
 
     Args:
-        channel: In its thread's hands.
+        sender: Of its thread.
         peer: Who is at its other end.
+        lock: Held by whoever looks at it or changes it.
     """
 
-    def __init__(self, channel: BlockingChannel, peer: str) -> None:
-        self.channel = channel
+    def __init__(self, sender: BlockingSender, peer: str, lock: threading.Lock) -> None:
+        self.sender = sender
+        self.has_work = threading.Condition(lock)
         self.peer = peer
         self.work: deque[ChannelWork] = deque()
         self.waiting_bytes = 0
 
     def add(self, work: ChannelWork) -> None:
         self.work.append(work)
+        self.has_work.notify()
         self.waiting_bytes += work.size_bytes
 
     def done(self, work: ChannelWork) -> None:

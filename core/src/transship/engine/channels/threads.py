@@ -1,4 +1,4 @@
-"""A channel in a thread: as its transport can do it, or through the event loop."""
+"""Channels in threads: as their transport can do it, or through the event loop."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
+from outcome import Error, capture
 
-from transship.abc.channel import Blocking, BlockingChannel, Channel
+from transship.abc.channel import Blocking, BlockingReceiver, BlockingSender, Channel
 from transship.errors import ChannelError, StalledError
 
 if TYPE_CHECKING:
@@ -18,20 +19,61 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def in_thread(channel: Channel, timeout_s: float = math.inf) -> BlockingChannel:
-    """The channel for a thread started by ``trio.to_thread``.
+def sender_in_thread(channel: Channel, timeout_s: float) -> BlockingSender:
+    """The sending half of a channel, for a thread that ``trio.to_thread`` has started.
 
     Args:
-        channel: Borrowed; from now on used by that thread, and closed here.
-        timeout_s: How long a send or a receive may make no progress.
+        channel: Borrowed.
+        timeout_s: How long a call may make no progress.
     """
-    blocking = channel.capability(Blocking)  # type: ignore[type-abstract]
-    if blocking is not None:
-        return blocking.blocking(timeout_s)
-    return _ThroughLoop(channel, timeout_s)
+    blocking = blocking_of(channel)
+    return (
+        _LoopSender(channel, timeout_s) if blocking is None else blocking.blocking_sender(timeout_s)
+    )
 
 
-class _ThroughLoop(BlockingChannel):
+def receiver_in_thread(channel: Channel) -> BlockingReceiver:
+    """The receiving half of a channel, for such a thread; it waits for ever."""
+    blocking = blocking_of(channel)
+    if blocking is None:
+        return _LoopReceiver(channel, math.inf)
+    return blocking.blocking_receiver(math.inf)
+
+
+def blocking_of(channel: Channel) -> Blocking | None:
+    """What its transport offers to threads."""
+    return channel.capability(Blocking)  # type: ignore[type-abstract]
+
+
+async def run_in_thread(work: Callable[[], T], interrupt: Callable[[], None]) -> T:
+    """Do something in a worker thread.
+
+    Args:
+        work: What blocks.
+        interrupt: Makes it end; called at most once, when this is cancelled.
+
+    Cancellation: it was interrupted, and has ended.
+    """
+    is_over = False
+
+    async def watch() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            if not is_over:
+                interrupt()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        captured = await trio.to_thread.run_sync(capture, work)
+        is_over = True
+        nursery.cancel_scope.cancel()
+    if isinstance(captured, Error) and isinstance(captured.error, ChannelError):
+        await trio.lowlevel.checkpoint_if_cancelled()
+    return captured.unwrap()
+
+
+class _Loop:
     """Lets the event loop do what the thread asks for, and wait for it."""
 
     def __init__(self, channel: Channel, timeout_s: float) -> None:
@@ -40,37 +82,38 @@ class _ThroughLoop(BlockingChannel):
         self._scope = trio.CancelScope()
         self._token = trio.lowlevel.current_trio_token()
 
-    def send(self, segments: Sequence[Buffer]) -> None:
-        trio.from_thread.run(self._within, self._send, segments, trio_token=self._token)
-
-    def receive(self, targets: Sequence[memoryview]) -> int:
-        return trio.from_thread.run(self._within, self._receive, targets, trio_token=self._token)
-
     def interrupt(self) -> None:
         self._token.run_sync_soon(self._scope.cancel)
 
-    async def _send(self, segments: Sequence[Buffer]) -> None:
-        await self._channel.send_segments(segments)
+    def _run(self, what: Callable[[], Awaitable[T]]) -> T:
+        return trio.from_thread.run(self._within, what, trio_token=self._token)
 
-    async def _receive(self, targets: Sequence[memoryview]) -> int:
+    async def _within(self, what: Callable[[], Awaitable[T]]) -> T:
+        with self._scope, trio.move_on_after(self._timeout_s) as waiting:
+            return await what()
+        if waiting.cancelled_caught:
+            raise StalledError(f"{self._channel.peer} did nothing for {self._timeout_s:g} s")
+        raise ChannelError(f"the channel to {self._channel.peer} was closed on this side")
+
+
+class _LoopSender(_Loop, BlockingSender):
+    def send(self, segments: Sequence[Buffer]) -> None:
+        self._run(lambda: self._channel.send_segments(segments))
+
+
+class _LoopReceiver(_Loop, BlockingReceiver):
+    def receive(self, targets: Sequence[memoryview]) -> int:
         received = 0
         for target in targets:
             done = 0
             while done < len(target):
                 with target[done:] as rest:
-                    count = await self._channel.receive_some_into(rest)
+                    count = self.receive_some(rest)
                 if not count:
                     return received
                 done += count
                 received += count
         return received
 
-    async def _within(
-        self, what: Callable[[Sequence[T]], Awaitable[int | None]], of: Sequence[T]
-    ) -> int:
-        """Do it, unless it is interrupted or takes too long."""
-        with self._scope, trio.move_on_after(self._timeout_s) as waiting:
-            return await what(of) or 0
-        if waiting.cancelled_caught:
-            raise StalledError(f"{self._channel.peer} did nothing for {self._timeout_s:g} s")
-        raise ChannelError(f"the channel to {self._channel.peer} was closed on this side")
+    def receive_some(self, target: memoryview) -> int:
+        return self._run(lambda: self._channel.receive_some_into(target))

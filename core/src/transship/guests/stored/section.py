@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from transship.abc.section import Section, Segments
+from transship.abc.section import Body, Section
 from transship.guests.stored.files import open_plain, read_plain
 from transship.plugin.markers import hookimpl
 
@@ -58,7 +58,7 @@ class StoredSection(Section):
         return read_plain(self.path, self.size)
 
     @hookimpl
-    def complete(self) -> Segments:
+    def complete(self) -> Body:
         """Yield the body, as it came."""
         yield self.body()
         return True

@@ -1,0 +1,1 @@
+"""Transship's compiled kernels."""

@@ -1,0 +1,1 @@
+"""Transship's compression method ``zlib``."""

@@ -1,0 +1,1 @@
+"""Who takes part: each module is a way to move a guest from one process to another."""

@@ -1,0 +1,81 @@
+"""Where a run has its files: a folder in memory that is gone when the run is over.
+
+The two memory images stay from one move to the next, since the first write to fresh memory is by
+far the slowest part of making a guest ready.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bench import images
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.workloads import Workload
+
+IN_MEMORY: Final = Path("/dev/shm")
+SOURCE: Final = "source"
+DESTINATION: Final = "destination"
+
+
+class Place:
+    """The folder, and what lies in it.
+
+    Args:
+        folder: Short, for sockets.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._filled_for: Workload | None = None
+        self._number = 0
+
+    def image(self, side: str) -> Path:
+        """The memory of one side of a QEMU."""
+        return self.folder / f"{side}.ram"
+
+    def fill_source(self, work: Workload) -> Path:
+        """Make the source's image hold a workload's memory. Blocks."""
+        path = self.image(SOURCE)
+        if self._filled_for != work:
+            images.fill(path, work)
+        # A guest that runs leaves its memory changed.
+        self._filled_for = None if work.is_running else work
+        return path
+
+    def clear_destination(self, work: Workload) -> Path:
+        """Make the destination's image hold zeros, all of them in memory. Blocks."""
+        path = self.image(DESTINATION)
+        images.clear(path, work.ram_bytes)
+        return path
+
+    def fresh(self, name: str) -> Path:
+        """A path that nothing has had yet."""
+        self._number += 1
+        return self.folder / f"{name}{self._number}"
+
+    def uri(self, scheme: str) -> str:
+        """An address to listen at; a tcp port is chosen there."""
+        if scheme == "unix":
+            return f"unix:{self.fresh('socket')}"
+        return "tcp:127.0.0.1:0"
+
+    def forget_images(self) -> None:
+        """Give the images' memory back."""
+        self._filled_for = None
+        for side in (SOURCE, DESTINATION):
+            self.image(side).unlink(missing_ok=True)
+
+
+@contextmanager
+def open_place() -> Iterator[Place]:
+    """Make the folder, and remove it."""
+    parent = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="transship-bench-", dir=parent) as folder:
+        yield Place(Path(folder))
