@@ -91,7 +91,7 @@ def test_section_saves_and_loads_through_its_hooks_alone() -> None:
     assert section
     reader = StreamReader()
     header = SectionHeader(RecordType.SECTION_FULL, 0, "toy", 0, 2)
-    source = io.BytesIO(body + b"\x7e")
+    source = io.BytesIO(b"\x09\x7e")
     drive(sections.load(section, header, reader), reader, source.readinto)
     assert state.a == 9
     assert bytes(reader.buffered()) == b"\x7e"
