@@ -58,7 +58,7 @@ $(READY): $(PROJECTS)
 	  echo "$(PYTHON) cannot make virtual environments here. On Debian: apt install python3-venv" >&2; exit 1; }
 	@echo "Setting up $(VENV) (once, well under a minute) ..."
 	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
-	@$(if $(WITHOUT),echo "No C compiler (cc): going on without transship-accel, the compiled kernels.")
+	@test -z '$(WITHOUT)' || echo "There is no C compiler (cc); going on without $(WITHOUT)."
 	@$(PIP) install --upgrade 'pip >= 25.1' 'hatchling >= 1.27' 'cffi >= 1.17' 'setuptools >= 77' $(OR_EXPLAIN)
 	@$(PIP) install --no-build-isolation $(EDITABLE) $(OR_EXPLAIN)
 	@touch $@
