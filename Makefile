@@ -17,7 +17,7 @@ READY     := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sanitize soak docs format clean
+.PHONY: help demo test check sanitize bench soak docs format clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +39,9 @@ sanitize: $(READY_DEV) ## run the tests of the kernels under AddressSanitizer an
 
 soak: $(READY_DEV) ## run the long tests: hundreds of migrations, kills, mutations
 	@$(BIN)/nox -s soak -- $(ARGS)
+
+bench: $(READY_DEV) ## compare with QEMU: some 15 minutes, BENCH=quick for 3
+	@$(BIN)/nox -s bench -- $(ARGS)
 
 docs: $(READY_DEV) ## build the documentation into docs/_build/html
 	@$(BIN)/nox -s docs

@@ -108,6 +108,12 @@ def sanitize(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Compare with QEMU; arguments are keys of races."""
+    session.run("python", "-m", "bench", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """The long tests; arguments go to pytest."""
     session.run("pytest", "-m", "soak", *session.posargs)
