@@ -60,6 +60,7 @@ async def test_guest_moves_over_several_channels_and_is_what_it_was(
         moved = (await transship(*command)).expect(0).facts
         assert moved["status"] == "completed"
         ram = (await here.execute("query-migrate"))["ram"]
+        assert ram["transferred"] > ram["multifd-bytes"]
         assert ram["multifd-bytes"] > 0.9 * ram["normal-bytes"]
         destination.interrupt()
         ended = (await destination.outcome()).events[-1]
@@ -77,4 +78,5 @@ async def test_sides_that_compress_differently_say_so_and_the_guest_stays(place:
         await there.execute("migrate-incoming", uri=uri)
         failed = (await transship("migrate", uri, "--qmp", str(place / "a.qmp"))).expect(1)
         assert "compresses in another way" in (await destination.outcome()).stderr
+        assert "compresses in another way" in failed.stderr
         assert failed.facts["guest"]["is_running"]

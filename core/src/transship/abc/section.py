@@ -122,8 +122,6 @@ class Section:
         is_live: Whether it is sent in passes while the guest runs.
         is_optional: Whether the source may leave it out, because :meth:`is_needed` may say no
             there; asked on the destination.
-        extra_channels: Over how many channels it goes besides the stream; of one section at most.
-            It must be live, and implement ``load_channel``.
     """
 
     idstr: str
@@ -132,7 +130,14 @@ class Section:
     minimum_version_id: int = 1
     is_live: bool = False
     is_optional: bool = False
-    extra_channels: int = 0
+
+    @property
+    def extra_channels(self) -> int:
+        """Over how many channels it goes besides the stream; of one section at most.
+
+        Asked when a channel is there. Such a section is live, and implements ``load_channel``.
+        """
+        return 0
 
     def is_needed(self) -> bool:
         """Whether the section has anything to send.

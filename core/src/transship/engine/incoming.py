@@ -193,7 +193,8 @@ class Incoming(Attempt):
         try:
             await destination.run()
         except BaseException as error:
-            await destination.say_failed(self._as_reason(error))
+            failure = extra.failure if extra else None
+            await destination.say_failed(self._as_reason(failure or error))
             raise
         with trio.CancelScope(shield=True):
             await self._start()

@@ -73,7 +73,8 @@ class StreamSender:
             self._thread_sender = blocking.blocking_sender(stall_timeout_s)
 
     def use(self, pool: ChannelPool | None) -> None:
-        """Let work for extra channels go there, from now on."""
+        """Let work for extra channels go there, from now on; what went to another is counted."""
+        self._count_extra()
         self._pool = pool
 
     async def send(self, *segments: Buffer) -> None:

@@ -189,6 +189,7 @@ class Source:
                 async with pool.running():
                     self._sender.use(pool)
                     await self._send_live(answers)
+                self._sender.use(None)
             devices = await self._pack_devices()
             if answers:
                 await self._hand_over(devices, answers)

@@ -43,13 +43,16 @@ class RAMLoader:
     def __init__(self, guest: Guest, settings: Settings) -> None:
         self._guest = guest
         self._settings = settings
-        self._has_channels = channel_count(settings) > 0
         self._meets_at_words = False
         self._channels: list[PacketLoader] = []
         self._kernels = kernels.current()
         self._bulk: BulkLoader | None = None
         self._blocks: dict[str, LoadedBlock] = {}
         self._current: LoadedBlock | None = None
+
+    @property
+    def _has_channels(self) -> bool:
+        return channel_count(self._settings) > 0
 
     @property
     def blocks(self) -> Sequence[LoadedBlock]:

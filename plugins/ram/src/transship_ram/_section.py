@@ -41,9 +41,14 @@ class RAMSection(Section):
     is_live = True
 
     def __init__(self, guest: Guest, settings: Settings) -> None:
-        self.extra_channels = channel_count(settings)
+        self._settings = settings
         self._saver = RAMSaver(guest, settings)
         self._loader = RAMLoader(guest, settings)
+
+    @property
+    def extra_channels(self) -> int:
+        """As many as the operator has set, with multifd; else none."""
+        return channel_count(self._settings)
 
     @hookimpl
     def begin(self) -> Segments:

@@ -30,6 +30,9 @@ class ChannelLoaders:
         section: The one that has extra channels.
         uuid: The guest's, which every channel must name, if both have one.
         stall_timeout_s: How long a stream that waits for them may see nothing come.
+
+    Attributes:
+        failure: Why the first of them failed, if one has.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class ChannelLoaders:
         self._uuid = uuid
         self._stall_timeout_s = stall_timeout_s
         self._point = MeetingPoint(section.extra_channels)
+        self.failure: BaseException | None = None
         self._loaders: dict[int, _Loader] = {}
         self._stopping = threading.Event()
         self._nursery: trio.Nursery | None = None
@@ -137,6 +141,9 @@ class ChannelLoaders:
         try:
             with concerning(self._section):
                 await trio.to_thread.run_sync(loader.run, limiter=self._limiter)
+        except Exception as error:
+            self.failure = self.failure or error
+            raise
         finally:
             loader.ended.set()
             self._point.channel_ended()

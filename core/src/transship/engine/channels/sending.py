@@ -14,6 +14,7 @@ from transship.abc.channel import ExtraChannels
 from transship.engine.channels.threads import sender_in_thread
 from transship.errors import BlockedError, ChannelError, StalledError
 from transship.wire.limits import MIB
+from transship.wire.multifd import INITIAL_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -62,7 +63,7 @@ class ChannelPool:
             for channel in channels
         ]
         self._ahead_bytes = _MOST_AHEAD_BYTES
-        self._sent_bytes = 0
+        self._sent_bytes = INITIAL_BYTES * len(channels)
         self._is_closing = False
         self._is_broken = False
         self._is_done = False
