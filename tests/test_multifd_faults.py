@@ -111,7 +111,7 @@ async def test_extra_channel_that_breaks_fails_both_sides(after_s: float, place:
             nursery.start_soon(passage.run)
             await trio.sleep(after_s)
             source = passage.outgoing._source
-            pool = source and source._sender._pool
+            pool = source._sender._pool if source else None
             if pool is not None:
                 pool._lanes[1].sender.interrupt()
     await passage.verdict()
