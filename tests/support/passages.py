@@ -21,9 +21,10 @@ NO_OPTIONS: Final[Mapping[str, bool]] = {}
 EAGER: Final[Mapping[str, object]] = {"max-bandwidth": 0, "downtime-limit": 2000}
 """Migration parameters of a QEMU that is to switch over as soon as it can."""
 
-SLOW: Final[Mapping[str, object]] = {"max-bandwidth": 4 << 20, "downtime-limit": 1}
+SLOW: Final[Mapping[str, object]] = {"max-bandwidth": 1 << 20, "downtime-limit": 1}
 """Migration parameters of a QEMU that is to be still at it when something happens: the guest
-writes to half a MiB at once, and 4 KiB fit into the downtime. (A limit of 0 is none at all.)"""
+writes to half a MiB at once, also on a busy machine, and no page fits into the downtime. (A limit
+of 0 is none at all.)"""
 
 
 def guest(qemu: QemuBinary, place: Path, name: str, machine: str, **options: Any) -> QemuProcess:

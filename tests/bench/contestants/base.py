@@ -36,6 +36,11 @@ class Contestant(ABC):
         return f"{self.sides}, {self.setting}"
 
     @property
+    def uses_images(self) -> bool:
+        """Whether its guests' memory is in the place's images."""
+        return False
+
+    @property
     def setting(self) -> str:
         """How memory goes."""
         return f"multifd {self.channels}" if self.channels else "main stream"

@@ -40,6 +40,10 @@ class Qemus(Contestant):
     binary: QemuBinary | None = None
 
     @property
+    def uses_images(self) -> bool:
+        return True
+
+    @property
     def sides(self) -> str:
         return "QEMU to QEMU"
 
