@@ -34,7 +34,14 @@ class Passage:
         is_slow: Whether the guest counts rarely, so that two passages are the same bytes.
     """
 
-    def __init__(self, hosts: Hosts, *, is_stored: bool = False, is_slow: bool = False) -> None:
+    def __init__(
+        self,
+        hosts: Hosts,
+        *,
+        is_stored: bool = False,
+        is_slow: bool = False,
+        memory: str = "anonymous",
+    ) -> None:
         self.hosts = hosts
         self.is_stored = is_stored
         self.folder = hosts.folder / "checkpoints"
@@ -47,7 +54,9 @@ class Passage:
         if is_slow:
             self._guest = f"{SLOW_GUEST},journal={hosts.journal}"
         else:
-            self._guest = f"synthetic:ram=16MiB,dirty-rate=16MiB/s,journal={hosts.journal}"
+            self._guest = (
+                f"synthetic:ram=16MiB,dirty-rate=16MiB/s,memory={memory},journal={hosts.journal}"
+            )
 
     async def start(self, via: str | None = None) -> None:
         """Start the destination, and then the source, with a relay between them or without."""
@@ -205,10 +214,10 @@ class Aim:
         self.end_s += -0.004 if "source left" in outcome else 0.004
 
 
-async def take_aim() -> Aim:
+async def take_aim(memory: str) -> Aim:
     """Let a guest pass that nobody kills, and see how long it takes."""
     with Hosts() as hosts:
-        passage = Passage(hosts)
+        passage = Passage(hosts, memory=memory)
         await passage.start()
         await until(lambda: hosts.ticks() > 0, "the guest runs", poll_s=0.001)
         started_s = trio.current_time()
@@ -219,7 +228,7 @@ async def take_aim() -> Aim:
     return aim
 
 
-async def kill_one(seed: int, aim: Aim) -> str:
+async def kill_one(seed: int, aim: Aim, memory: str = "anonymous") -> str:
     """One passage with one kill, all of it drawn from a seed; returns the outcome."""
     chance = random.Random(seed)
     is_stored = chance.random() < 0.4
@@ -227,7 +236,7 @@ async def kill_one(seed: int, aim: Aim) -> str:
     delay_s = aim.draw(chance)
     with Hosts() as hosts:
         try:
-            passage = Passage(hosts, is_stored=is_stored)
+            passage = Passage(hosts, is_stored=is_stored, memory=memory)
             await passage.start()
             await until(lambda: hosts.ticks() > 0, "the guest runs", poll_s=0.001)
             await trio.sleep(delay_s)
@@ -240,13 +249,15 @@ async def kill_one(seed: int, aim: Aim) -> str:
     return f"{'receive' if is_stored else 'run'}, {victim} killed: {outcome}"
 
 
-async def kill_many(first: int, count: int, progress: Progress | None = None) -> Counter[str]:
+async def kill_many(
+    first: int, count: int, progress: Progress | None = None, memory: str = "anonymous"
+) -> Counter[str]:
     """Kill with so many seeds, and go on where the last run stopped; returns the outcomes."""
     noted = progress.load() if progress else {}
     outcomes = Counter[str](noted.get("outcomes", {}))
-    aim = await take_aim()
+    aim = await take_aim(memory)
     for number in range(noted.get("next", 0), count):
-        outcome = await kill_one(_SEED + first + number, aim)
+        outcome = await kill_one(_SEED + first + number, aim, memory)
         aim.learn(outcome)
         outcomes[outcome] += 1
         if progress:
@@ -256,8 +267,9 @@ async def kill_many(first: int, count: int, progress: Progress | None = None) ->
     return outcomes
 
 
-async def test_process_killed_at_a_random_moment_leaves_one_guest_at_most() -> None:
-    outcomes = await kill_many(1000, 10)
+@pytest.mark.parametrize("memory", ["anonymous", "memfd"])
+async def test_process_killed_at_a_random_moment_leaves_one_guest_at_most(memory: str) -> None:
+    outcomes = await kill_many(1000, 10, memory=memory)
     assert outcomes.total() == 10
 
 

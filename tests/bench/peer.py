@@ -16,7 +16,7 @@ import trio
 
 from bench.prepared import PreparedGuest
 from transship.abc.settings import Parameters
-from transship.assembly import migrate, receive
+from transship.assembly import load_plugins, migrate, receive
 from transship.guests.stored import StoredGuest
 from transship.guests.synthetic import SyntheticGuest
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 def main(order: Order) -> None:
     """Carry out an order."""
+    load_plugins()  # as every host does
     guest = _guest(order["guest"])
     settings = {
         "parameters": Parameters(**order["parameters"]),

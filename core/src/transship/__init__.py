@@ -14,7 +14,7 @@ from transship._version import __version__
 if TYPE_CHECKING:
     from transship.abc import Blocker, Device, DirtyLog, Guest, Section
     from transship.abc.settings import Capability, Parameters
-    from transship.assembly import migrate, receive
+    from transship.assembly import load_plugins, migrate, receive
     from transship.control.service import serve_host
     from transship.engine.blockers import Blockers
     from transship.engine.incoming import Incoming
@@ -47,6 +47,7 @@ _HOMES: Final = {
     "RAMBlock": "transship.memory.ramblock",
     "Section": "transship.abc",
     "hookimpl": "transship.plugin.markers",
+    "load_plugins": "transship.assembly",
     "migrate": "transship.assembly",
     "open_host": "transship.hosting.host",
     "receive": "transship.assembly",
@@ -73,6 +74,7 @@ __all__ = [
     "Section",
     "__version__",
     "hookimpl",
+    "load_plugins",
     "migrate",
     "open_host",
     "receive",

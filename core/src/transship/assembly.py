@@ -36,6 +36,15 @@ if TYPE_CHECKING:
 _NO_OPTIONS: Mapping[str, str | int | bool] = {}
 
 
+def load_plugins() -> None:
+    """Import what the first migration would otherwise wait for: sections and kernels; blocks.
+
+    Never fails: what cannot be imported is an error of the migration that needs it.
+    """
+    install_kernels()
+    section_factories()
+
+
 def sections_for(guest: Guest, settings: Settings | None = None) -> SectionSet:
     """The sections of one migration of one guest: of all plugins, of the guest, the run state's.
 

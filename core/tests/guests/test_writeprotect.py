@@ -381,6 +381,7 @@ def test_copy_made_while_native_code_writes_is_alike_in_the_end(block: RAMBlock)
 
 
 def test_log_leaves_no_descriptor_and_can_be_started_again(block: RAMBlock) -> None:
+    wait_for_releases()
     before = userfault_descriptors()
     log = WriteProtectDirtyLog([block])
     for _ in range(3):

@@ -345,11 +345,12 @@ def test_all_implementations_load_the_same_records(
         window[spoilt[0]] = spoilt[1]
     window = window[: max(len(window) - cut, 0)]
     before = source.randbytes(8 * PAGE) + bytes(8 * PAGE)
+    untouched = bytes(source.choice((0, 1)) for _ in range(8))
     results = []
     for implementation in kernels.available():
-        loaded = bytearray(before)
-        counts = implementation.load_records(window, PAGE, FULL, ZERO, loaded)
-        results.append((counts, bytes(loaded)))
+        loaded, touched = bytearray(before), bytearray(b"\1" * 8 + untouched)
+        counts = implementation.load_records(window, PAGE, FULL, ZERO, loaded, touched)
+        results.append((counts, bytes(loaded), bytes(touched)))
     assert results == [results[-1]] * len(results)
 
 
@@ -357,11 +358,25 @@ def test_load_records_does_not_write_pages_that_are_zero(implementation: Kernels
     window = pack(implementation, bytes(2 * PAGE), [0, 1])[0]
     memory = mmap.mmap(-1, 2 * PAGE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     memory[:PAGE] = b"\1" * PAGE
-    view = memoryview(memory)
-    assert implementation.load_records(window, PAGE, FULL, ZERO, view) == (2 * ZERO_BYTES, 0, 2)
+    view, touched = memoryview(memory), bytearray(b"\1\1")
+    counts = implementation.load_records(window, PAGE, FULL, ZERO, view, touched)
+    assert counts == (2 * ZERO_BYTES, 0, 2)
     assert bytes(view) == bytes(2 * PAGE)
     view.release()
     memory.close()
+
+
+def test_load_records_believes_that_untouched_pages_are_zero(implementation: Kernels) -> None:
+    """Shown by a page that is not: it stays as it is, until bytes for it have come."""
+    memory, touched = bytearray(b"\1" * 2 * PAGE), bytearray(2)
+    zero = pack(implementation, bytes(2 * PAGE), [0])[0]
+    full = pack(implementation, b"\2" * 2 * PAGE, [0])[0]
+    assert implementation.load_records(zero, PAGE, FULL, ZERO, memory, touched)[2] == 1
+    assert memory == b"\1" * 2 * PAGE
+    implementation.load_records(full, PAGE, FULL, ZERO, memory, touched)
+    assert touched == b"\1\0"
+    implementation.load_records(zero, PAGE, FULL, ZERO, memory, touched)
+    assert memory == bytes(PAGE) + b"\1" * PAGE
 
 
 # Dirty pages.

@@ -344,23 +344,90 @@ def test_memory_that_cannot_be_given_back_is_made_zero(tmp_path: Path) -> None:
     block.close()
 
 
-@pytest.mark.parametrize("backing", ["memfd", "anonymous"])
-def test_block_becomes_the_memory_of_a_memfd(backing: Backing) -> None:
-    """Both then share one memory, and each has a descriptor of its own."""
+def _lender() -> RAMBlock:
     there = RAMBlock.allocate("pc.ram", 8 * PAGE)
     there.view[:5] = b"there"
+    return there
+
+
+@pytest.mark.parametrize("backing", ["memfd", "anonymous"])
+def test_block_becomes_the_memory_of_a_memfd(backing: Backing) -> None:
+    """Both then share one memory, and each has a descriptor of its own; no address changes."""
+    there = _lender()
     here = RAMBlock.allocate("pc.ram", 8 * PAGE, backing=backing)
     here.view[:4] = b"here"
-    assert there.memfd is not None
+    address, view = here.address, here.view
     assert here.can_adopt
-    here.adopt(os.dup(there.memfd))
-    assert bytes(here.view[:5]) == b"there"
+    here.adopt(os.dup(there.lend()))
+    here.own()
+    assert bytes(view[:5]) == b"there"
     assert is_hole(here, 1, 7)
-    here.view[PAGE] = 7
+    view[PAGE] = 7
+    assert there.view[PAGE] == 7
     assert not is_hole(here, 1, 1)
-    assert ctypes.string_at(here.address + PAGE, 1) == b"\7"
+    assert here.address == address
+    assert ctypes.string_at(address + PAGE, 1) == b"\7"
     there.close()
     assert here.view[PAGE] == 7
+    view.release()
+    here.close()
+
+
+def test_block_that_was_given_away_keeps_its_writes_from_the_owner() -> None:
+    there, here = _lender(), RAMBlock.anonymous("pc.ram", 8 * PAGE)
+    here.adopt(os.dup(there.lend()))
+    here.own()
+    there.give_away()
+    there.view[:5] = b"alone"
+    here.view[PAGE] = 1
+    assert bytes(here.view[:5]) == b"there"
+    assert (there.memfd, there.is_lent) == (None, False)
+    with pytest.raises(LocalError, match="no memory that can be handed over"):
+        there.lend()
+    there.close()
+    assert bytes(here.view[:5]) == b"there"
+    here.close()
+
+
+@pytest.mark.parametrize("backing", ["memfd", "anonymous"])
+def test_block_that_is_abandoned_is_fresh_memory_again(backing: Backing) -> None:
+    there, here = _lender(), RAMBlock.allocate("pc.ram", 16 * PAGE, backing=backing)
+    before = os.listdir("/proc/self/fd")
+    here.resize(8 * PAGE)
+    here.adopt(os.dup(there.lend()))
+    here.view[0] = 1
+    here.abandon()
+    here.abandon()
+    there.take_back()
+    assert bytes(there.view[:5]) == b"there"
+    assert (here.max_length, here.memfd, here.can_adopt) == (16 * PAGE, None, True)
+    here.resize(16 * PAGE)
+    assert not any(here.view)
+    here.view[15 * PAGE] = 1
+    assert len(os.listdir("/proc/self/fd")) <= len(before)
+    for block in (there, here):
+        block.close()
+
+
+def test_what_is_written_before_the_block_is_owned_never_reaches_its_owner() -> None:
+    there, here = _lender(), RAMBlock.anonymous("pc.ram", 8 * PAGE)
+    here.adopt(os.dup(there.lend()))
+    here.view[3 * PAGE] = 1
+    with pytest.raises(LocalError, match="was written while it was still"):
+        here.own()
+    assert there.view[3 * PAGE] == 0
+    here.abandon()
+    for block in (there, here):
+        block.close()
+
+
+def test_memory_that_a_block_had_before_is_given_back() -> None:
+    here = RAMBlock.allocate("pc.ram", 8 * PAGE, prefault=True)
+    assert here.memfd is not None
+    before = os.dup(here.memfd)
+    here.adopt(memfd_of(8 * PAGE))
+    assert os.fstat(before).st_blocks == 0
+    os.close(before)
     here.close()
 
 
@@ -369,6 +436,7 @@ def test_block_keeps_what_it_uses_of_a_memfd_of_another_size() -> None:
     block.resize(4 * PAGE)
     block.adopt(memfd_of(6 * PAGE))
     assert (block.used_length, block.max_length) == (4 * PAGE, 6 * PAGE)
+    block.own()
     block.adopt(memfd_of(64 * PAGE))
     assert (block.used_length, block.max_length) == (4 * PAGE, 6 * PAGE)
     block.close()
@@ -405,18 +473,6 @@ def test_block_refuses_what_is_no_safe_memory(make: Callable[[], int], expected:
     block.close()
 
 
-def test_block_that_somebody_looks_at_stays_as_it_is() -> None:
-    block = RAMBlock.allocate("pc.ram", 8 * PAGE)
-    memfd, offered = block.memfd, memfd_of(8 * PAGE)
-    with block.view, pytest.raises(LocalError, match="looks at it"):
-        block.adopt(offered)
-    block.view[0] = 1
-    assert block.memfd == memfd
-    block.adopt(offered)
-    assert block.view[0] == 0
-    block.close()
-
-
 def test_block_over_a_file_stays_with_its_file(block: RAMBlock) -> None:
     offered = memfd_of(64 * PAGE)
     assert not block.can_adopt
@@ -429,3 +485,18 @@ def test_address_is_asked_for_without_holding_the_memory() -> None:
     block = RAMBlock.anonymous("pc.ram", PAGE)
     assert block.address % mmap.PAGESIZE == 0
     block.close()
+
+
+@pytest.mark.parametrize("look", ["view", "address", "memfd"])
+def test_block_is_untouched_until_somebody_may_write_to_it(look: str) -> None:
+    block = RAMBlock.allocate("pc.ram", PAGE)
+    block.resize(PAGE)
+    assert block.is_untouched
+    getattr(block, look)
+    assert not block.is_untouched
+    block.close()
+
+
+def test_only_memory_made_here_is_untouched(block: RAMBlock) -> None:
+    """A file may hold anything."""
+    assert not block.is_untouched

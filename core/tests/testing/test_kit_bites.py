@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import pytest
 import trio
@@ -18,6 +19,7 @@ from transship.testing import (
     check_transport,
     memory_channel_pair,
 )
+from transship.testing.descriptor_checks import check_passes_descriptors
 from transship.testing.pytest_plugin import ListeningTransportConformance
 
 if TYPE_CHECKING:
@@ -197,6 +199,21 @@ def unbounded_pair() -> tuple[Channel, Channel]:
     return memory_channel_pair(1 << 40)
 
 
+class PassesDescriptorsBackwards(ChannelWrapper):
+    on_their_way: ClassVar[list[int]] = []
+
+    async def send_descriptors(self, descriptors: Sequence[int]) -> None:
+        self.on_their_way[:0] = map(os.dup, reversed(descriptors))
+        await self.send_segments((b"\0",))
+
+    async def receive_descriptors(self, count: int) -> Sequence[int]:
+        await self.receive_into(memoryview(bytearray(1)))
+        return [self.on_their_way.pop(0) for _ in range(count)]
+
+    def capability(self, kind: type[C]) -> C | None:
+        return self if isinstance(self, kind) else None
+
+
 def wrapped(
     kind: type[ChannelWrapper],
     make: Callable[[], tuple[Channel, Channel]] = memory_channel_pair,
@@ -233,6 +250,7 @@ BROKEN = [
     (checks.check_holds_no_views, wrapped(KeepsViews)),
     (checks.check_return_path, wrapped(MutesMessages)),
     (checks.check_return_path, wrapped(ClosesInsteadOfEnding)),
+    (check_passes_descriptors, wrapped(PassesDescriptorsBackwards)),
 ]
 
 

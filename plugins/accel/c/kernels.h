@@ -25,7 +25,7 @@ int64_t transship_find_records(
 int64_t transship_load_records(
     const uint8_t *window, uint64_t window_bytes, uint64_t page_size,
     uint64_t full_tag, uint64_t zero_tag,
-    uint8_t *memory, uint64_t memory_bytes, int64_t *counts);
+    uint8_t *memory, uint64_t memory_bytes, uint8_t *touched, int64_t *counts);
 
 int64_t transship_scatter_pages(
     const uint8_t *source, uint64_t source_bytes, const int64_t *positions, uint64_t page_size,

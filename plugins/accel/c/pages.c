@@ -101,7 +101,7 @@ int64_t transship_find_records(
 int64_t transship_load_records(
     const uint8_t *window, uint64_t window_bytes, uint64_t page_size,
     uint64_t full_tag, uint64_t zero_tag,
-    uint8_t *memory, uint64_t memory_bytes, int64_t *counts)
+    uint8_t *memory, uint64_t memory_bytes, uint8_t *touched, int64_t *counts)
 {
     uint64_t start = 0, looked_at = 0;
     counts[0] = counts[1] = 0;
@@ -113,12 +113,15 @@ int64_t transship_load_records(
             break;
         uint8_t *place = memory + page * page_size;
         if (size == ZERO_RECORD_BYTES) {
-            if (!is_zero(place, page_size))
-                memset(place, 0, page_size);
-            looked_at += page_size;
+            if (touched[page]) {
+                if (!is_zero(place, page_size))
+                    memset(place, 0, page_size);
+                looked_at += page_size;
+            }
             counts[1]++;
         } else {
             memcpy(place, window + start + HEADER_BYTES, page_size);
+            touched[page] = 1;
             counts[0]++;
         }
         start += size;

@@ -28,11 +28,17 @@ XBZRLE, HOOK, COMPRESS, FLUSH = 0x040, 0x080, 0x100, 0x200
 
 
 class OpenGuest(FakeGuest):
-    """Becomes whatever the stream says: each block is made when it is attached."""
+    """Becomes whatever the stream says: each block is made when it is attached.
+
+    Args:
+        page_size: Bytes of a page.
+        filling: The byte that blocks are full of before they are attached; fresh memory, if none.
+    """
 
     accepts_any = True
 
-    def __init__(self, page_size: int = PAGE) -> None:
+    def __init__(self, page_size: int = PAGE, filling: int | None = None) -> None:
+        self._filling = filling
         super().__init__({}, is_running=False, page_size=page_size)
         self._made: list[RAMBlock] = []
 
@@ -40,8 +46,11 @@ class OpenGuest(FakeGuest):
         return self._made
 
     def attach_ram_block(self, idstr: str, used_length: int) -> RAMBlock:
-        self._made.append(RAMBlock.anonymous(idstr, used_length, page_size=self.page_size))
-        return self._made[-1]
+        block = RAMBlock.anonymous(idstr, used_length, page_size=self.page_size)
+        if self._filling is not None:
+            block.view[:] = bytes([self._filling]) * used_length
+        self._made.append(block)
+        return block
 
     def contents(self) -> dict[str, bytes]:
         return {block.idstr: bytes(block.view) for block in self._made}

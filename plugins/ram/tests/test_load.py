@@ -6,6 +6,7 @@ import mmap
 import os
 import zlib
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -51,11 +52,9 @@ def step(request: pytest.FixtureRequest) -> int:
 
 def loaded(step: int, blocks: dict[str, int], *bodies: bytes) -> OpenGuest:
     """A guest with those blocks, full of 0xaa, after it has loaded those records."""
-    guest = OpenGuest()
+    guest = OpenGuest(filling=0xAA)
     section = ram_section(guest)
     reader = load(section, table(blocks), step=step)
-    for block in guest.ram_blocks():
-        block.view[:] = b"\xaa" * block.used_length
     load(section, *bodies, step=step, offset=reader.offset)
     return guest
 
@@ -332,7 +331,7 @@ def test_full_disk_leaves_no_view_of_the_guest() -> None:
 def test_window_full_of_zero_pages_is_taken_in_small_steps(page_size: int) -> None:
     """No step between two wants does more than 16 MiB of guest memory."""
     pages = 100 * MIB // page_size
-    guest = OpenGuest(page_size=page_size)
+    guest = OpenGuest(page_size=page_size, filling=0)
     section = ram_section(guest)
     reader = load(section, table({"a": pages * page_size}))
     body = record(0, ZERO, b"\0", "a") + b"".join(
@@ -340,6 +339,26 @@ def test_window_full_of_zero_pages_is_taken_in_small_steps(page_size: int) -> No
     )
     assert largest_step(section, reader, body + EOS) * page_size <= 16 * MIB + page_size
     assert section.statistics()["duplicate"] == pages
+
+
+def test_zero_pages_of_fresh_memory_are_not_looked_at() -> None:
+    """Seen by the memory that they cost: none."""
+    pages = 64 * MIB // PAGE
+    guest = OpenGuest()
+    section = ram_section(guest)
+    reader = load(section, table({"a": pages * PAGE}))
+    before = _resident_bytes()
+    body = record(0, ZERO, b"\0", "a") + b"".join(
+        record(number * PAGE, ZERO, b"\0") for number in range(1, pages)
+    )
+    load(section, body + EOS, offset=reader.offset)
+    assert section.statistics()["duplicate"] == pages
+    assert _resident_bytes() - before < 16 * MIB
+    assert not any(guest.contents()["a"])
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
 
 
 def test_records_taken_one_by_one_are_taken_in_small_steps() -> None:

@@ -7,6 +7,7 @@ from transship.abc.channel import (
     BlockingReceiver,
     BlockingSender,
     Channel,
+    DescriptorPassing,
     ExtraChannels,
     ReturnPath,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "Compression",
     "Compressor",
     "Decompressor",
+    "DescriptorPassing",
     "Device",
     "DeviceRecord",
     "DirtyLog",

@@ -127,6 +127,40 @@ class ExtraChannels(Protocol):
         """Prepare another; connects when entered, closes when left, as :data:`Outgoing`."""
 
 
+@runtime_checkable
+class DescriptorPassing(Protocol):
+    """Can carry open files to another process of this host, beside the stream.
+
+    A channel has it only if the process at the other end could help itself anyway: one of the same
+    user. The other side must be waiting for them: it has received everything sent before.
+    """
+
+    async def send_descriptors(self, descriptors: Sequence[int]) -> None:
+        """Send duplicates of descriptors, with one byte of the stream.
+
+        Args:
+            descriptors: At least one; borrowed.
+
+        Errors and cancellation as ``send_segments``.
+        """
+
+    async def receive_descriptors(self, count: int) -> Sequence[int]:
+        """Receive that byte, and what comes with it.
+
+        Returns:
+            Exactly ``count`` descriptors, the caller's to close; or none at all, where somebody in
+            between carries bytes only.
+
+        Raises:
+            PeerClosedError: The peer ended its direction.
+            ChannelError: It broke, was closed here, or another number of descriptors came; then
+                all of them have been closed.
+            trio.BusyResourceError: Another task is receiving.
+
+        Cancellation: nothing was received; the channel is to be dropped.
+        """
+
+
 class BlockingSender(ABC):
     """The sending half of a channel in the hands of a thread, without an event loop."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -23,6 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from transship.abc.channel import ReturnPath
+
+_ANSWERS: Final = frozenset(
+    {
+        ReturnType.PONG,
+        ReturnType.SHUT,
+        ReturnType.GREETING,
+        ReturnType.WANTED,
+        ReturnType.ADOPTED,
+    }
+)
+"""What a destination may say in a migration like ours, at its time."""
 
 
 class Answers:
@@ -44,6 +55,8 @@ class Answers:
         self._peer = peer
         self._pongs: dict[int, trio.Event] = {}
         self._shut = trio.Event()
+        self._replies: dict[ReturnType, ReturnMessage | None] = {}
+        self._replied = trio.Event()
         self._failure: MigrationError | None = None
 
     async def listen(self) -> None:
@@ -60,7 +73,7 @@ class Answers:
             await self._listen()
         except MigrationError as error:
             self._failure = error
-            for event in (*self._pongs.values(), self._shut):
+            for event in (*self._pongs.values(), self._shut, self._replied):
                 event.set()
             raise
 
@@ -106,11 +119,14 @@ class Answers:
                 self._pongs[message.value()].set()
             case ReturnType.SHUT if self.may_end:
                 self._shut.set()
-            case ReturnType.PONG | ReturnType.SHUT:
+            case kind if self._replies.get(kind, message) is None:
+                self._replies[kind] = message
+                self._replied.set()
+            case kind if kind in _ANSWERS:
                 raise RemoteError(
                     f"{self._peer} answered what it had not been asked",
                     expected="PONG to a PING, or SHUT after the end of the stream",
-                    found=f"{message.type.name} {message.value()}",
+                    found=f"{message.type.name} {int.from_bytes(message.payload[:4], 'big')}",
                 )
             case ReturnType.SWITCHOVER_ACK:
                 pass
@@ -135,6 +151,26 @@ class Answers:
             StalledError: It does not come in time.
         """
         await self._wait(self._pongs[value], f"PING {value}", timeout_s)
+
+    def expect_reply(self, kind: ReturnType) -> None:
+        """What is about to be sent may be answered with a message of this kind, once."""
+        self._replies[kind] = None
+        self._replied = trio.Event()
+
+    def has_replied(self, kind: ReturnType) -> ReturnMessage | None:
+        """What came after :meth:`expect_reply`, if it has come."""
+        return self._replies.get(kind)
+
+    async def reply(self, kind: ReturnType, timeout_s: float) -> ReturnMessage:
+        """Wait for the only message that is expected but PONG and SHUT.
+
+        Raises:
+            StalledError: It does not come in time.
+        """
+        await self._wait(self._replied, "the offer of memory", timeout_s)
+        message = self._replies[kind]
+        assert message is not None
+        return message
 
     async def shut(self, timeout_s: float) -> None:
         """Wait until the destination says that it has everything.

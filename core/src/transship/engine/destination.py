@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
 
 from transship.abc.channel import Channel, ReturnPath
+from transship.engine.adopting import Adopter
 from transship.engine.failures import concerning
 from transship.engine.receiver import StreamReceiver
 from transship.engine.status import MigrationStatus
 from transship.errors import MigrationError, StalledError
-from transship.wire.constants import CommandType, RecordType
+from transship.wire.constants import PING_GREETING, CommandType, RecordType
 from transship.wire.decoder import StreamDecoder
 from transship.wire.events import (
     Command,
@@ -26,7 +28,7 @@ from transship.wire.events import (
     VMDescription,
 )
 from transship.wire.reason import reason
-from transship.wire.returnpath import ReturnMessage, pong, shut
+from transship.wire.returnpath import ReturnMessage, greeting, pong, shut
 from transship.wire.tail import read_tail
 
 if TYPE_CHECKING:
@@ -84,10 +86,12 @@ class Destination:
             channel, parameters.stall_timeout_s, extra.meet if extra else None
         )
         self._reader = self._receiver.reader
+        self._adopter = Adopter(guest, channel, parameters.stall_timeout_s)
         self._return_path: ReturnPath | None = None
         self._loaded: set[tuple[str, int]] = set()
         self._devices_loaded = False
         self._in_device = False
+        self._has_begun = False
         self._has_said = False
         self._refusal: MigrationError | None = None
 
@@ -158,6 +162,7 @@ class Destination:
 
     async def _section(self, header: SectionHeader) -> bool:
         """Load one record, or the whole rest of the stream if only its description ends it."""
+        self._has_begun = True
         section = self._sections.find(header.idstr, header.instance_id)
         if section is None:
             if header.kind is RecordType.SECTION_FULL and self._guest.accepts_any:
@@ -209,7 +214,11 @@ class Destination:
             case CommandType.PING:
                 if not self.may_have_guest and (self._devices_loaded or not self._missing()):
                     await self._prepare()
+                if command.value() == PING_GREETING:
+                    await self._answer(greeting(self._adopter.features), command)
                 await self._answer(pong(command.value()), command)
+            case CommandType.OFFER_MEMORY:
+                await self._adopt(command)
             case CommandType.SWITCHOVER_START:
                 await self._enter_device()
             case _:
@@ -219,6 +228,21 @@ class Destination:
                     expected="a precopy migration",
                     hint="switch postcopy and COLO off at the source",
                 )
+
+    async def _adopt(self, command: Command) -> None:
+        """Take memory of the source's, which offers it before anything else of the guest."""
+        if self._has_begun or len(self._reader.buffered()):
+            raise self._reader.error(
+                "an offer of memory that comes too late, or is not waited for",
+                offset=command.offset,
+                expected="it before the first section, and nothing behind it",
+                found="more",
+            )
+        await self._adopter.adopt(command, partial(self._answer, command=command))
+
+    def abandon_memory(self) -> None:
+        """What is still the source's has to be the source's alone; idempotent."""
+        self._adopter.abandon()
 
     async def _answer(self, message: ReturnMessage, command: Command) -> None:
         if self._return_path is None:
@@ -267,6 +291,7 @@ class Destination:
             )
         await self._enter_device()
         await self._guest.prepare()
+        self._adopter.check()
         self.may_have_guest = True
 
     def _missing(self) -> list[str]:
@@ -291,6 +316,7 @@ class Destination:
             with trio.CancelScope(shield=True):
                 await self._say(failed=False)
         self.owns_guest = True
+        self._adopter.own()
         with trio.CancelScope(shield=True):
             await self._guest.commit()
 

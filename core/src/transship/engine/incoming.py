@@ -246,6 +246,8 @@ class Incoming(Attempt):
             side="destination",
             source_may_resume=destination is not None or None,
         )
+        if destination is not None:
+            destination.abandon_memory()
         try:
             await self._guest.discard()
         except Exception as broken:

@@ -15,6 +15,7 @@ from transship.engine.channels.sending import ChannelPool, extra_channels_of
 from transship.engine.deadlines import within
 from transship.engine.entering import entered
 from transship.engine.globalstate import GlobalState
+from transship.engine.lending import Lender
 from transship.engine.live import LiveSections
 from transship.engine.measures import Measures
 from transship.engine.notifiers import GuestPaused, HandoverBegins
@@ -25,7 +26,7 @@ from transship.engine.sender import StreamSender
 from transship.engine.status import MigrationStatus
 from transship.errors import BlockedError, ChannelError, LocalError, StalledError
 from transship.wire import encoder
-from transship.wire.constants import CommandType
+from transship.wire.constants import PING_GREETING, CommandType, Feature, ReturnType
 from transship.wire.events import Configuration
 from transship.wire.limits import PACKAGE_BYTES
 from transship.wire.multifd import initial_packet
@@ -119,6 +120,7 @@ class Source:
             tell,
             self._stay_alive,
         )
+        self._lender = Lender(guest, channel, self._parameters.stall_timeout_s)
         self._answers: Answers | None = None
         self._pings_alive = 0
         self._mark_s: float | None = None
@@ -136,6 +138,15 @@ class Source:
 
         Cancellation: at any time before the hand-over; what comes after it is shielded.
         """
+        try:
+            await self._run()
+        finally:
+            if self.owns_guest:
+                self._lender.take_back()
+            else:
+                self._lender.give_away()
+
+    async def _run(self) -> None:
         if any(section.extra_channels for section in self._sections):
             extra_channels_of(self._channel)
         path = self._channel.capability(ReturnPath)  # type: ignore[type-abstract]
@@ -181,6 +192,7 @@ class Source:
         await self._send_header(with_return_path=answers is not None)
         if answers:
             await self._ask(answers, _PING_HELLO)
+            await self._lend_memory(answers)
         async with AsyncExitStack() as stack:
             pool = await self._open_extra_channels(stack)
             if pool is None:
@@ -197,6 +209,17 @@ class Source:
                 await self._send_blindly(devices)
         self._statistics.remaining_bytes = 0
         self._measures.update()
+
+    async def _lend_memory(self, answers: Answers) -> None:
+        """Let a destination of our kind have memory that need not be copied."""
+        if not self._lender.has_an_offer:
+            return
+        answers.expect_reply(ReturnType.GREETING)
+        await self._ask(answers, PING_GREETING)
+        await answers.pong(PING_GREETING, self._parameters.stall_timeout_s)
+        greeting = answers.has_replied(ReturnType.GREETING)
+        if greeting is not None and greeting.value() & Feature.TAKES_MEMORY:
+            await self._lender.lend(self._sender, answers)
 
     async def _open_extra_channels(self, stack: AsyncExitStack) -> ChannelPool | None:
         """What sends over extra channels, if a section wants any; they stay open till the end.

@@ -68,9 +68,8 @@ class SyntheticGuest(Guest):
         seed: Of what RAM holds.
         zero_fraction: How much of RAM is zero at first, from 0 to 1.
         tick_s: Time between two ticks.
-        memory: Of what RAM is made. If not given, a memfd for a guest that starts here, which can
-            then be handed over on this host, and anonymous memory for one that waits, which takes
-            a stream more quickly (and becomes a memfd if one is handed over).
+        memory: Of what RAM is made: a memfd, which is handed over on one host instead of being
+            copied, or anonymous memory, which is copied more quickly.
         huge_pages: Whether to ask for huge pages.
         prefault: Whether main RAM takes its memory now, instead of when it is written.
         dirty_log: Who notes what it writes: itself (``marked``), or one that finds out without
@@ -103,7 +102,7 @@ class SyntheticGuest(Guest):
         seed: int = 0,
         zero_fraction: float = 0.0,
         tick_s: float = 0.001,
-        memory: Backing | None = None,
+        memory: Backing = "anonymous",
         huge_pages: bool = True,
         prefault: bool = False,
         dirty_log: DirtyLogKind = "marked",
@@ -123,12 +122,11 @@ class SyntheticGuest(Guest):
         )
         self.counter = 0
         self.announcements = 0
-        backing = memory or ("memfd" if fill else "anonymous")
         self._ram = RAMBlock.allocate(
-            "synthetic.ram", ram_bytes, backing=backing, huge_pages=huge_pages, prefault=prefault
+            "synthetic.ram", ram_bytes, backing=memory, huge_pages=huge_pages, prefault=prefault
         )
-        self._rom = RAMBlock.allocate("synthetic.rom", ROM_BYTES, backing=backing)
-        self._header = RAMBlock.allocate("synthetic.header", HEADER_BYTES, backing=backing)
+        self._rom = RAMBlock.allocate("synthetic.rom", ROM_BYTES, backing=memory)
+        self._header = RAMBlock.allocate("synthetic.header", HEADER_BYTES, backing=memory)
         self._log = dirty_log_for(self.ram_blocks(), dirty_log)
         self._marks_writes = dirty_log == "marked"
         self._journal = None if journal is None else Journal(journal)

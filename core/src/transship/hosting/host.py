@@ -333,6 +333,7 @@ async def open_host(
     here, and after it the migration completes.
     """
     failure: Exception | None = None
+    await trio.to_thread.run_sync(assembly.load_plugins)
     async with trio.open_nursery() as nursery:
         try:
             yield Host(

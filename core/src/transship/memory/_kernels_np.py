@@ -198,7 +198,7 @@ def find_records(
 
 
 def load_records(
-    window: Buffer, page_size: int, full_tag: int, zero_tag: int, memory: Buffer
+    window: Buffer, page_size: int, full_tag: int, zero_tag: int, memory: Buffer, touched: Buffer
 ) -> tuple[int, int, int]:
     page_count = len(memory) // page_size
     most = min(_LOOKED_AT_BYTES // page_size, len(window) // _ZERO_RECORD)
@@ -212,12 +212,14 @@ def load_records(
     ends = np.cumsum(np.where(zeros, _ZERO_RECORD, _HEADER + page_size))
     cleared = int(np.count_nonzero(zeros))
     stays = _last_of_each(pages)
+    marks = np.frombuffer(touched, np.uint8)
     if cleared:
-        wanted = pages[zeros & stays]
+        wanted = pages[zeros & stays & (marks[pages] != 0)]
         found = np.frombuffer(find_zero_pages(memory, page_size, wanted.data), np.bool_)
         np.frombuffer(memory, np.uint8).reshape(-1, page_size)[wanted[~found]] = 0
     if cleared < count:
         filled = ~zeros & stays
+        marks[pages[~zeros]] = 1
         places = ends[filled] - page_size
         scatter_pages(window, places.data, page_size, memory, pages[filled].data)
     return int(ends[-1]), count - cleared, cleared

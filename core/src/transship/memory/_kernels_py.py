@@ -128,22 +128,24 @@ def find_records(
 
 
 def load_records(
-    window: Buffer, page_size: int, full_tag: int, zero_tag: int, memory: Buffer
+    window: Buffer, page_size: int, full_tag: int, zero_tag: int, memory: Buffer, touched: Buffer
 ) -> tuple[int, int, int]:
-    records, view = memoryview(window), memoryview(memory)
+    records, view, marks = memoryview(window), memoryview(memory), memoryview(touched)
     page, zero = memoryview(bytearray(8)), bytearray(1)
     at = normal = cleared = 0
     page_count = len(view) // page_size
     while find_records(records[at:], page_size, page_count, full_tag, zero_tag, page, zero):
-        start = page.cast("q")[0] * page_size
+        number = page.cast("q")[0]
+        start = number * page_size
         content = view[start : start + page_size]
         if zero[0]:
             cleared += 1
             at += 8 + len(_ZERO_BYTE)
-            if bytes(content).strip(_ZERO_BYTE):
+            if marks[number] and bytes(content).strip(_ZERO_BYTE):
                 content[:] = bytes(page_size)
         else:
             normal += 1
+            marks[number] = 1
             content[:] = records[at + 8 : at + 8 + page_size]
             at += 8 + page_size
     return at, normal, cleared

@@ -136,13 +136,19 @@ class Kernels(Protocol):
         """
 
     def load_records(
-        self, window: Buffer, page_size: int, full_tag: int, zero_tag: int, memory: Buffer
+        self,
+        window: Buffer,
+        page_size: int,
+        full_tag: int,
+        zero_tag: int,
+        memory: Buffer,
+        touched: Buffer,
     ) -> tuple[int, int, int]:
         """Recognise the records at the start of ``window``, and let ``memory`` be what they say.
 
         Ends where :meth:`find_records` does, for as many pages as there are in ``memory``; it may
         end before, when much memory was looked at that is to be zero. A page that is to be zero
-        and is zero is not written.
+        and is zero is not written; one that is known to be zero is not even looked at.
 
         Args:
             window: Untrusted bytes.
@@ -150,6 +156,7 @@ class Kernels(Protocol):
             full_tag: Tag of a record with the page's bytes.
             zero_tag: Tag of a record of a zero page.
             memory: Whole pages, which cost nothing to be written.
+            touched: One byte a page, 0 where it is known to be zero; 1 where bytes came.
 
         Returns:
             How many bytes of the window were taken, how many records had a page's bytes, and how

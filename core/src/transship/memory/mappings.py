@@ -51,6 +51,16 @@ def create_memfd(name: str, length: int) -> int:
     return descriptor
 
 
+def empty(memfd: int) -> None:
+    """Give the memory of a memfd back: also whoever maps it reads zeros from now on.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with mmap.mmap(memfd, 0) as mapping:
+        mapping.madvise(mmap.MADV_REMOVE)
+
+
 def is_sealed_against_shrinking(descriptor: int) -> bool:
     """Whether a mapping of this file can never lose its memory."""
     try:

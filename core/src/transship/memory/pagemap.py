@@ -1,4 +1,4 @@
-"""PAGEMAP_SCAN: which protected pages of a process were written; asking protects them again.
+"""PAGEMAP_SCAN: which pages of a process were written, as the kernel knows.
 
 Source of the numbers: ``linux/fs.h`` of Linux 6.7.
 """
@@ -19,6 +19,9 @@ _PAGEMAP_SCAN: Final = 0xC0606610
 _WP_MATCHING: Final = 1 << 0
 _CHECK_WPASYNC: Final = 1 << 1
 _IS_WRITTEN: Final = 1 << 1
+_IS_OF_A_FILE: Final = 1 << 2
+_IS_PRESENT: Final = 1 << 3
+_IS_SWAPPED: Final = 1 << 4
 _ARGUMENT: Final = struct.Struct("12Q")
 """Size, flags, start, end, where it ended; vector, its length; most pages, inverted categories,
 categories that all must hold, of which one must, and which are told."""
@@ -68,22 +71,65 @@ class WrittenPages:
 
     def _scan(self, start: int, end: int) -> tuple[int, int]:
         """One system call: how many regions it found, and how far it came."""
-        argument = bytearray(
-            _ARGUMENT.pack(
-                _ARGUMENT.size,
-                _WP_MATCHING | _CHECK_WPASYNC,
-                start,
-                end,
-                0,
-                self._address,
-                _REGIONS,
-                0,
-                0,
-                _IS_WRITTEN,
-                0,
-                _IS_WRITTEN,
-            )
+        return _scan(
+            self._pagemap,
+            (start, end),
+            (self._address, _REGIONS),
+            flags=_WP_MATCHING | _CHECK_WPASYNC,
+            all_of=_IS_WRITTEN,
         )
-        found = fcntl.ioctl(self._pagemap, _PAGEMAP_SCAN, argument)
-        (walk_end,) = _WALK_END.unpack_from(argument, _WALK_END_OFFSET)
-        return found, walk_end
+
+
+def has_own_pages(pagemap: int, start: int, length: int) -> bool:
+    """Whether a private mapping of a file has pages that are no longer the file's.
+
+    Args:
+        pagemap: Of the process that has the mapping; borrowed.
+        start: Where it begins.
+        length: Bytes.
+
+    Raises:
+        OSError: The kernel is older than this question.
+    """
+    region = bytearray(REGION_BYTES)
+    found, _ = _scan(
+        pagemap,
+        (start, start + length),
+        (address_of(region), 1),
+        inverted=_IS_OF_A_FILE,
+        all_of=_IS_OF_A_FILE,
+        any_of=_IS_PRESENT | _IS_SWAPPED,
+        most_pages=1,
+    )
+    return found > 0
+
+
+def _scan(
+    pagemap: int,
+    addresses: tuple[int, int],
+    regions: tuple[int, int],
+    *,
+    flags: int = 0,
+    inverted: int = 0,
+    all_of: int = 0,
+    any_of: int = 0,
+    most_pages: int = 0,
+) -> tuple[int, int]:
+    """One system call: how many regions it found, and how far it came."""
+    argument = bytearray(
+        _ARGUMENT.pack(
+            _ARGUMENT.size,
+            flags,
+            *addresses,
+            0,
+            *regions,
+            most_pages,
+            inverted,
+            all_of,
+            any_of,
+            all_of | any_of,
+        )
+    )
+    found = fcntl.ioctl(pagemap, _PAGEMAP_SCAN, argument)
+    (walk_end,) = _WALK_END.unpack_from(argument, _WALK_END_OFFSET)
+    return found, walk_end

@@ -13,9 +13,17 @@ from transship.memory.mappings import (
     address_of,
     advise_huge_pages,
     create_memfd,
+    empty,
     is_sealed_against_shrinking,
     map_anonymous,
     prefault as prefault_mapping,
+)
+from transship.memory.overlay import (
+    is_written_here,
+    pages_moved_away,
+    show_nothing,
+    show_private_copy,
+    show_shared,
 )
 
 Backing = Literal["memfd", "anonymous"]
@@ -39,6 +47,10 @@ class RAMBlock:
 
     Raises:
         ValueError: A length is no number of whole pages, or more is in use than there is.
+
+    Attributes:
+        is_lent: Whether another process shows the same memory, and may become its owner.
+        is_borrowed: Whether the memory is still another process's.
     """
 
     def __init__(
@@ -66,6 +78,9 @@ class RAMBlock:
         self._view = memoryview(mapping)
         self._descriptor = descriptor
         self._memfd = memfd
+        self.is_lent = False
+        self.is_borrowed = False
+        self._is_untouched = False
         self._reserved = bytearray(0 if descriptor is None else self.max_length // page_size)
         self._holes = self._hole_map()
 
@@ -102,7 +117,9 @@ class RAMBlock:
                 advise_huge_pages(mapping)
             if prefault:
                 prefault_mapping(mapping)
-            return cls(idstr, mapping, page_size=page_size, memfd=memfd)
+            block = cls(idstr, mapping, page_size=page_size, memfd=memfd)
+            block._is_untouched = True
+            return block
         except BaseException:
             if memfd is not None:
                 os.close(memfd)
@@ -125,17 +142,25 @@ class RAMBlock:
         Guest memory changes under the reader; let go of views soon, since the block cannot be
         closed while one lives.
         """
+        self._is_untouched = False
         return self._view[: self.used_length]
 
     @property
     def address(self) -> int:
-        """Where it begins in this process; another one after :meth:`adopt`."""
+        """Where it begins in this process."""
+        self._is_untouched = False
         return address_of(self._mapping)
 
     @property
     def memfd(self) -> int | None:
         """The memfd that holds it, if one does: whoever gets it shares the memory. Borrowed."""
+        self._is_untouched = False
         return self._memfd
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether all of it is zero for certain: nobody has been shown where it is yet."""
+        return self._is_untouched
 
     @property
     def is_plain(self) -> bool:
@@ -228,18 +253,56 @@ class RAMBlock:
             )
         self.used_length = used_length
 
-    def adopt(self, memfd: int) -> None:
-        """Let the block be what a memfd from elsewhere holds, without copying anything.
+    # Memory that goes from one process of this host to another, without being copied.
 
-        What was in the block is gone, its :attr:`address` changes, and its maximum length becomes
-        that of the memfd, if that is less.
+    def lend(self) -> int:
+        """Let another process have the memory as well; whatever it shows there need not be sent.
+
+        Returns:
+            The memfd; borrowed.
+
+        Raises:
+            LocalError: It is none.
+        """
+        if self._memfd is None or not self.can_be_lent:
+            raise LocalError(f"RAM block {self.idstr!r} is no memory that can be handed over")
+        self.is_lent = True
+        return self._memfd
+
+    @property
+    def can_be_lent(self) -> bool:
+        """Whether :meth:`lend` may be used."""
+        return self._memfd is not None and not self.is_borrowed
+
+    def take_back(self) -> None:
+        """The other process did not become its owner; idempotent."""
+        self.is_lent = False
+
+    def give_away(self) -> None:
+        """The other process is its owner: what is written here from now on stays here.
+
+        Raises:
+            OSError: The kernel refuses.
+        """
+        assert self._memfd is not None
+        with pages_moved_away(self._mapping, self.max_length):
+            show_private_copy(self._mapping, self._memfd, self.max_length)
+        os.close(self._memfd)
+        self._memfd = self._holes = None
+        self.is_lent = False
+
+    def adopt(self, memfd: int) -> None:
+        """Show what a memfd from elsewhere holds, which is its owner's until :meth:`own`.
+
+        What was in the block is gone. Its address stays, and so does every view of it. Its maximum
+        length becomes that of the memfd, if that is less.
 
         Args:
             memfd: Sealed against shrinking, or whoever shares it could end this process. Owned by
                 the block once this has returned.
 
         Raises:
-            LocalError: It is no block that can be exchanged, or somebody still holds a view.
+            LocalError: It is no block that can be exchanged, or the kernel refuses.
             RemoteError: The memfd is none, not sealed, too small, or cannot be written. In both
                 cases the block is as it was.
         """
@@ -251,7 +314,8 @@ class RAMBlock:
             )
         length = self._usable_length(memfd)
         try:
-            mapping = mmap.mmap(memfd, length)
+            mmap.mmap(memfd, length).close()
+            show_private_copy(self._mapping, memfd, length)
         except OSError as error:
             refused = RemoteError if error.errno in (errno.EACCES, errno.EPERM) else LocalError
             raise refused(
@@ -259,27 +323,57 @@ class RAMBlock:
                 expected="a memfd that can be written",
                 found=error.strerror or str(error),
             ) from error
-        self._view.release()
-        try:
-            self._mapping.close()
-        except BufferError as error:
-            mapping.close()
-            self._view = memoryview(self._mapping)
-            raise LocalError(
-                f"RAM block {self.idstr!r} cannot be exchanged while somebody looks at it",
-                expected="no view of it",
-                found=str(error),
-            ) from error
         if self._memfd is not None:
+            empty(self._memfd)  # the module mmap keeps a descriptor of its own
             os.close(self._memfd)
-        self._mapping, self._memfd, self.max_length = mapping, memfd, length
-        self._view = memoryview(mapping)
+        self._memfd, self.max_length = memfd, length
         self._holes = self._hole_map()
+        self._is_untouched = False
+        self.is_borrowed = True
+
+    def check_unwritten(self) -> None:
+        """Make sure that what was adopted can be owned.
+
+        Raises:
+            LocalError: Something was written here while the memory was another's; it is lost.
+        """
+        if self.is_borrowed and is_written_here(self._mapping, self.max_length):
+            raise LocalError(
+                f"RAM block {self.idstr!r} was written while it was still the source's",
+                expected="a guest that is loaded without writing to its memory",
+                found="pages that were written here",
+                hint="let the source's guest have anonymous memory, which is copied",
+            )
+
+    def own(self) -> None:
+        """Be the owner of what was adopted: the guest may write to it from now on.
+
+        Raises:
+            LocalError: Something was written here before.
+            OSError: The kernel refuses.
+        """
+        if not self.is_borrowed:
+            return
+        assert self._memfd is not None
+        self.check_unwritten()
+        show_shared(self._mapping, self._memfd, self.max_length)
+        self.is_borrowed = False
+
+    def abandon(self) -> None:
+        """Forget what was adopted, if it is not owned: the block is fresh memory; idempotent."""
+        if not self.is_borrowed:
+            return
+        assert self._memfd is not None
+        show_nothing(self._mapping, self.max_length)
+        os.close(self._memfd)
+        self._memfd = self._holes = None
+        self.max_length = len(self._mapping)
+        self.is_borrowed = False
 
     @property
     def can_adopt(self) -> bool:
         """Whether :meth:`adopt` may be used."""
-        return self._descriptor is None
+        return self._descriptor is None and not self.is_borrowed
 
     def _usable_length(self, memfd: int) -> int:
         """How much of a memfd from elsewhere this block maps.

@@ -28,6 +28,7 @@ from transship.testing.checking import (
     settle,
     within,
 )
+from transship.testing.descriptor_checks import check_passes_descriptors
 
 if TYPE_CHECKING:
     from transship.buffers import Buffer
@@ -400,5 +401,6 @@ CHANNEL_CHECKS: Final = (
     check_closes_for_good,
     check_holds_no_views,
     check_return_path,
+    check_passes_descriptors,
 )
 """In the order in which a new transport comes to pass them."""

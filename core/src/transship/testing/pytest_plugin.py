@@ -29,7 +29,12 @@ from transship.abc.transport import Address, Incoming, Outgoing
 from transship.errors import BlockedError
 from transship.plugin.compression import create_compression
 from transship.plugin.transport import PluginTransport
-from transship.testing import channel_checks, compression_checks, listener_checks
+from transship.testing import (
+    channel_checks,
+    compression_checks,
+    descriptor_checks,
+    listener_checks,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -123,6 +128,9 @@ class TransportConformance:
 
     async def test_channel_return_path(self, make_pair: MakePair) -> None:
         await channel_checks.check_return_path(make_pair)
+
+    async def test_channel_passes_descriptors(self, make_pair: MakePair) -> None:
+        await descriptor_checks.check_passes_descriptors(make_pair)
 
 
 @pytest.mark.trio

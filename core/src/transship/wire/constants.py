@@ -47,6 +47,8 @@ class CommandType(IntEnum):
     POSTCOPY_RESUME = 9
     RECV_BITMAP = 10
     SWITCHOVER_START = 11
+    OFFER_MEMORY = 0x7474
+    """Ours: which RAM blocks can be had as descriptors; only after a GREETING that asks for it."""
 
 
 COMMAND_LENGTHS: Final[dict[CommandType, tuple[int, ...]]] = {
@@ -75,6 +77,23 @@ class ReturnType(IntEnum):
     SWITCHOVER_ACK = 7
     REASON = 0x7473
     """Ours: why the destination failed, after a SHUT that says so, where QEMU reads no more."""
+    GREETING = 0x7474
+    """Ours: what the destination can do, before the PONG to a PING with :data:`PING_GREETING`."""
+    WANTED = 0x7475
+    """Ours: which of the blocks in an OFFER_MEMORY the destination takes."""
+    ADOPTED = 0x7476
+    """Ours: how many of these it has taken; none, where descriptors do not get through."""
+
+
+PING_GREETING: Final = 0x7473_0001
+"""Value of a PING that asks a destination what it can do; any other than ours just answers it."""
+
+
+class Feature(IntFlag):
+    """What a destination can do, in a GREETING."""
+
+    TAKES_MEMORY = 0x1
+    """It answers OFFER_MEMORY with WANTED, and then takes descriptors."""
 
 
 class PageFlag(IntFlag):

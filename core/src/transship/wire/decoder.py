@@ -291,7 +291,7 @@ class StreamDecoder:
             raise reader.error(
                 "unknown command",
                 offset=offset + 1,
-                expected=f"1 to {max(CommandType)}",
+                expected=f"1 to {CommandType.SWITCHOVER_START}",
                 found=str(number),
             ) from None
         lengths = COMMAND_LENGTHS.get(command)

@@ -48,6 +48,10 @@ RAM_BYTES: Final = 16 * TIB
 RAM_BLOCKS: Final = 4096
 """Entries in the RAM block table; a block has at least a page, a large machine has below 300."""
 
+OFFERED_BLOCKS: Final = 128
+"""RAM blocks in one OFFER_MEMORY. So many names fit into a command, and so many descriptors beside
+a byte of a Unix socket; a large machine has a few dozen blocks that are worth it."""
+
 REASON_BYTES: Final = 4 * KIB
 """Payload of the message that says why the destination failed: a sentence and its facts."""
 

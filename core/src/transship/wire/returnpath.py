@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from transship.wire.constants import ReturnType
 from transship.wire.encoder import be16, be32
-from transship.wire.limits import REASON_BYTES
+from transship.wire.limits import OFFERED_BLOCKS, REASON_BYTES
 
 if TYPE_CHECKING:
     from transship.wire.reader import Parsing, StreamReader
@@ -21,6 +21,9 @@ _LENGTHS: Final[dict[ReturnType, tuple[int, int]]] = {
     ReturnType.RESUME_ACK: (4, 4),
     ReturnType.SWITCHOVER_ACK: (0, 0),
     ReturnType.REASON: (0, REASON_BYTES),
+    ReturnType.GREETING: (4, 4),
+    ReturnType.WANTED: (0, OFFERED_BLOCKS),
+    ReturnType.ADOPTED: (4, 4),
 }
 
 
@@ -48,6 +51,16 @@ def pong(value: int) -> ReturnMessage:
 def shut(*, failed: bool) -> ReturnMessage:
     """The destination's last word."""
     return ReturnMessage(ReturnType.SHUT, be32(int(failed)))
+
+
+def greeting(features: int) -> ReturnMessage:
+    """What the destination can do, as bits of :class:`~transship.wire.constants.Feature`."""
+    return ReturnMessage(ReturnType.GREETING, be32(features))
+
+
+def adopted(blocks: int) -> ReturnMessage:
+    """How many blocks are shared now."""
+    return ReturnMessage(ReturnType.ADOPTED, be32(blocks))
 
 
 def read_message(reader: StreamReader) -> Parsing[ReturnMessage | None]:

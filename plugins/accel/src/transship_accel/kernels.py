@@ -160,13 +160,15 @@ def find_records(
 
 
 def load_records(
-    window: Buffer, page_size: int, full_tag: int, zero_tag: int, memory: Buffer
+    window: Buffer, page_size: int, full_tag: int, zero_tag: int, memory: Buffer, touched: Buffer
 ) -> tuple[int, int, int]:
     counts = ffi.new("int64_t[2]")
     with _Views() as views:
         records, view = views.bytes(window), views.bytes(memory, writable=True)
+        marks = views.bytes(touched, writable=True)
+        _check_counts(len(marks), len(view) // page_size)
         taken = lib.transship_load_records(
-            records, len(records), page_size, full_tag, zero_tag, view, len(view), counts
+            records, len(records), page_size, full_tag, zero_tag, view, len(view), marks, counts
         )
     return taken, counts[0], counts[1]
 

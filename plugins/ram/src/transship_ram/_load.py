@@ -193,6 +193,13 @@ class RAMLoader:
                     expected=f"one of the table's {len(self.blocks)} names",
                     found=repr(idstr),
                 )
+            if self._current.is_borrowed:
+                raise reader.error(
+                    "a page of a RAM block whose memory was handed over",
+                    offset=start,
+                    expected="no page of it",
+                    found=f"one at {word.offset:#x} of {idstr!r}",
+                )
         if self._current is None:
             raise reader.error(
                 "the first page record names no RAM block",

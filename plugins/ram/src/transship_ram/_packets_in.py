@@ -167,6 +167,12 @@ class PacketLoader:
                 expected=f"one of the table's {len(self._blocks)} names",
                 found=repr(name),
             )
+        if block.is_borrowed:
+            raise StreamError(
+                "pages of a RAM block whose memory was handed over",
+                expected="no page of it",
+                found=f"some of {block.idstr!r}",
+            )
         return block
 
     def _check_method(self, header: PacketHeader) -> None:

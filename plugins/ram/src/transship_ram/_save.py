@@ -55,6 +55,8 @@ class RAMSaver:
         self._settings = settings
         self._blocks: list[RAMBlock] = []
         self._bitmaps: list[DirtyBitmap] = []
+        self._readable: list[RAMBlock] = []
+        self._sent: list[tuple[RAMBlock, DirtyBitmap]] = []
         self._scan = Scan(())
         self._log: DirtyLog | None = None
         self._counts = SentCounts()
@@ -69,15 +71,20 @@ class RAMSaver:
         self._syncs = 0
 
     def begin(self) -> Segments:
-        """Yield the block table; from now on every page is to be sent, and writes are logged."""
+        """Yield the block table; from now on every page is to be sent, and writes are logged.
+
+        But for blocks that the destination has already.
+        """
         self._blocks = blocks_in_order(self._guest)
-        self._make_packers()
-        log = self._guest.dirty_log()
-        log.start()
-        self._log = log  # only now is it ours to stop
-        self._syncs = 1
         self._bitmaps = [DirtyBitmap(block.pages) for block in self._blocks]
-        for bitmap in self._bitmaps:
+        self._sent = [
+            (block, bitmap)
+            for block, bitmap in zip(self._blocks, self._bitmaps, strict=True)
+            if not block.is_lent
+        ]
+        self._start_log()
+        self._make_packers()
+        for _, bitmap in self._sent:
             bitmap.mark_all()
         self._scan = Scan(self._bitmaps)
         self._make_spreader()
@@ -86,6 +93,17 @@ class RAMSaver:
             yield from self._spreader.begin()
         yield from self._end_record()
         return True
+
+    def _start_log(self) -> None:
+        """Log writes from now on, and find out where pages are to be read meanwhile."""
+        self._syncs = 1
+        self._readable = list(self._blocks)
+        if not self._sent:
+            return
+        log = self._guest.dirty_log()
+        log.start()
+        self._log = log  # only now is it ours to stop
+        self._readable = [block if block.is_lent else log.readable(block) for block in self._blocks]
 
     def iterate(self, budget_bytes: int) -> Segments:
         """Yield dirty pages until the budget is spent; one at least, if there is one.
@@ -116,7 +134,8 @@ class RAMSaver:
 
     def end_logging(self) -> None:
         """Stop the dirty log, and let go of the cache; idempotent, also before :meth:`begin`."""
-        self._changes = None
+        self._changes = self._spreader = None
+        self._readable = []
         if self._log is not None:
             self._log.stop()
             self._log = None
@@ -139,6 +158,9 @@ class RAMSaver:
             "dirtied_pages": self._dirtied_pages,
             "page_size": page_size,
         }
+        if len(self._sent) < len(self._blocks):
+            sent_bytes = sum(block.used_length for block, _ in self._sent)
+            statistics["shared_bytes"] = statistics["total"] - sent_bytes
         if self._settings.has(Capability.XBZRLE):
             statistics |= counts.of_xbzrle(page_size)
         if self._maker is not None:
@@ -179,7 +201,7 @@ class RAMSaver:
         else:
             buffers = RecordBuffers(page_size, change_record_bytes(page_size))
             self._changes = ChangePacker(
-                page_size, self._blocks, buffers, self._counts, self._settings
+                page_size, self._readable, buffers, self._counts, self._settings
             )
         self._buffers = buffers
         self._packer = Packer(page_size, buffers, self._counts)
@@ -195,14 +217,14 @@ class RAMSaver:
             self._guest.page_size, channels, self._settings, finds_zeros=not rules.zeros_in_stream
         )
         self._spreader = Spreader(
-            self._blocks, self._scan, self._maker, self._packer, self._buffers, rules
+            self._readable, self._scan, self._maker, self._packer, self._buffers, rules
         )
 
     def _sync(self) -> None:
-        if self._log is None:
-            raise LocalError("the dirty log of a section that is not being sent", section="ram")
         self._syncs += 1
-        for block, bitmap in zip(self._blocks, self._bitmaps, strict=True):
+        for block, bitmap in self._sent:
+            if self._log is None:
+                raise LocalError("the dirty log of a section that is not being sent", section="ram")
             self._dirtied_pages += self._log.sync(block, bitmap)
         self._scan.recount()
 
@@ -240,7 +262,7 @@ class RAMSaver:
 
     def _pack(self, batch: Batch, budget_bytes: float) -> int:
         """Record pages of a batch; returns how many. What goes in the first pass is not cached."""
-        block = self._blocks[batch.block]
+        block = self._readable[batch.block]
         if self._changes is not None and self._scan.laps:
             return self._changes.pack(
                 block, batch.pages, budget_bytes, now=self._syncs, is_last=self._is_last

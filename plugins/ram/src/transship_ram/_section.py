@@ -112,7 +112,8 @@ class RAMSection(Section):
         the other is the encoding rate, and ``xbzrle_cache_miss`` by ``handled_pages`` the cache
         miss rate.
 
-        With multifd also ``multifd_bytes``, all that went over the extra channels.
+        With multifd also ``multifd_bytes``, all that went over the extra channels. Where memory was
+        handed over on one host, ``shared_bytes``, that of it which was not sent.
 
         On the destination: ``total``, ``page_size``, and pages received as ``normal``, as
         ``duplicate``, which are zero, as ``xbzrle`` and as ``compressed``; a page that came twice

@@ -67,6 +67,15 @@ class LoadedBlock:
         self._block = block
         self._page_size = block.page_size
         self._kernels = kernels.current()
+        self._touched = bytearray(self.page_count)
+        if not block.is_untouched:
+            self._touched[:] = b"\x01" * self.page_count
+        self._marks = np.frombuffer(self._touched, np.uint8)
+
+    @property
+    def is_borrowed(self) -> bool:
+        """Whether its memory is the source's own, so that no page of it may come."""
+        return self._block.is_borrowed
 
     @property
     def is_plain(self) -> bool:
@@ -76,7 +85,9 @@ class LoadedBlock:
     def load_records(self, window: Buffer, full_tag: int, zero_tag: int) -> tuple[int, int, int]:
         """Take records as the kernel of that name does, straight to where they belong."""
         with self._block.view as view:
-            return self._kernels.load_records(window, self._page_size, full_tag, zero_tag, view)
+            return self._kernels.load_records(
+                window, self._page_size, full_tag, zero_tag, view, self._touched
+            )
 
     @property
     def page_count(self) -> int:
@@ -89,7 +100,9 @@ class LoadedBlock:
         Raises:
             LocalError: There is no room for it.
         """
-        self._reserve(PageRun(offset // self._page_size, 1))
+        number = offset // self._page_size
+        self._touched[number] = 1
+        self._reserve(PageRun(number, 1))
         return self._block.view[offset : offset + self._page_size]
 
     @contextmanager
@@ -100,6 +113,7 @@ class LoadedBlock:
             LocalError: There is no room for them.
         """
         runs = runs_of(pages)
+        self._marks[pages] = 1
         if not self._block.is_plain:
             for run in runs:
                 self._reserve(run)
@@ -118,6 +132,7 @@ class LoadedBlock:
         Raises:
             LocalError: There is no room for them.
         """
+        self._marks[pages] = 1
         for run in runs_of(pages):
             self._reserve(run)
         self._kernels.scatter_pages(
@@ -127,13 +142,15 @@ class LoadedBlock:
     def clear(self, pages: Numbers) -> None:
         """Make pages zero. Those that are zero already are not written and cost no memory.
 
+        What was never touched is not even looked at.
+
         Raises:
             LocalError: There is no room for them.
         """
-        present = pages
+        present = pages[self._marks[pages] != 0]
         if not self._block.is_plain:
-            holes = b"".join(self._block.find_holes(*run) for run in runs_of(pages))
-            present = pages[np.frombuffer(holes, np.uint8) == 0]
+            holes = b"".join(self._block.find_holes(*run) for run in runs_of(present))
+            present = present[np.frombuffer(holes, np.uint8) == 0]
         if not len(present):
             return
         zeros = self._kernels.find_zero_pages(self._block.view, self._page_size, present.data)

@@ -13,7 +13,7 @@ import trio
 
 from transship.errors import ConnectError
 from transship.toolkit import SocketFile, SocketListener
-from transship_unix._channel import make_channel
+from transship_unix._channel import UnixChannel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,7 +40,7 @@ async def connect(address: UnixAddress) -> AsyncIterator[Channel]:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         await _connect(connection, address)
-        channel = make_channel(connection, address, partial(connect, address))
+        channel = UnixChannel(connection, address, partial(connect, address))
     except OSError as error:
         connection.close()
         raise ConnectError(f"cannot connect to {address}: {error.strerror}") from error
@@ -62,7 +62,7 @@ async def listen(address: UnixAddress) -> AsyncIterator[Listener]:
     """
     await trio.lowlevel.checkpoint()
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    make = partial(make_channel, address=address)
+    make = partial(UnixChannel, address=address)
     listener = SocketListener([listening], str(address.absolute()), make)
     try:
         file = _bind(listening, address)
