@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-import trio.testing
+from faults_support import until
 from support.commands import transship
 
 from transship.control.address import QmpAddress
@@ -35,8 +35,7 @@ async def _hosted(place: Path) -> AsyncIterator[tuple[Any, str]]:
     qmp = f"unix:{place / 'l.qmp'}"
     async with trio.open_nursery() as nursery:
         nursery.start_soon(host_ledger.main, qmp)
-        await trio.testing.wait_all_tasks_blocked()
-        assert (place / "l.qmp").exists()
+        await until((place / "l.qmp").exists, "the host listens")
         yield host_ledger, qmp
 
 

@@ -27,6 +27,10 @@ int64_t transship_load_records(
     uint64_t full_tag, uint64_t zero_tag,
     uint8_t *memory, uint64_t memory_bytes, uint8_t *touched, int64_t *counts);
 
+int64_t transship_receive_packets(
+    int socket, uint8_t *packet, uint64_t packet_bytes, const uint8_t *like, uint64_t page_size,
+    uint8_t *memory, uint64_t memory_bytes, uint8_t *touched, uint64_t most_ns, int64_t *counts);
+
 int64_t transship_scatter_pages(
     const uint8_t *source, uint64_t source_bytes, const int64_t *positions, uint64_t page_size,
     uint8_t *memory, uint64_t memory_bytes, const int64_t *pages, uint64_t count);

@@ -2,27 +2,7 @@
 
 #include "shared.h"
 
-#define STEP_BYTES 256u /* looked at between two decisions: four lines of the cache */
 #define LOOKED_AT_BYTES (16u << 20) /* of memory that is to be zero, in one call: a millisecond */
-
-static int is_zero(const uint8_t *page, uint64_t page_size)
-{
-    uint64_t at = 0;
-    if (load_word(page))
-        return 0; /* most pages that are not zero show it at once */
-    for (; at + STEP_BYTES <= page_size; at += STEP_BYTES) {
-        uint64_t any[4] = {0, 0, 0, 0};
-        for (uint64_t i = 0; i < STEP_BYTES; i += 32)
-            for (uint64_t lane = 0; lane < 4; lane++)
-                any[lane] |= load_word(page + at + i + 8 * lane);
-        if (any[0] | any[1] | any[2] | any[3])
-            return 0;
-    }
-    for (; at < page_size; at++)
-        if (page[at])
-            return 0;
-    return 1;
-}
 
 int64_t transship_find_zero_pages(
     const uint8_t *memory, uint64_t memory_bytes, uint64_t page_size,

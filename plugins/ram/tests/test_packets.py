@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import random
+import socket
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from transship.abc import Settings
+from transship.abc import NO_DESCRIPTOR, FromDescriptor, Settings
 from transship.errors import StreamError
+from transship.memory import kernels
 from transship.memory.ramblock import RAMBlock
+from transship.plugin.discovery import install_kernels
 from transship.wire.multifd import HEADER_BYTES, SYNC, PacketHeader, packet_bytes
 from transship.wire.reader import Rendezvous
 from transship_ram._multifd import rules_of
@@ -36,29 +41,49 @@ def filled_block(seed: int, idstr: str = "a") -> RAMBlock:
     return block
 
 
+@pytest.fixture(autouse=True, params=["views", "descriptor"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a channel fills views, or lets a kernel receive from its descriptor."""
+    install_kernels()
+    if request.param == "descriptor" and kernels.packet_kernel() is None:
+        pytest.skip("there are no compiled kernels")
+    monkeypatch.setattr(f"{__name__}.has_descriptor", request.param == "descriptor")
+
+
+has_descriptor = False
+
+
 def load(block: RAMBlock, data: bytes, loader: PacketLoader | None = None) -> int:
     """Feed a channel to its end; returns how often it waited for the stream."""
     loader = loader or PacketLoader(PAGE, {block.idstr: LoadedBlock(block)}, None)
     parsing = loader.load()
-    meetings = at = 0
+    meetings = 0
+    near, far = socket.socketpair()
+    sending = threading.Thread(target=send_all, args=(far, data))
+    sending.start()
     try:
         want = next(parsing)
         while True:
             if isinstance(want, Rendezvous):
                 meetings += 1
-                want = parsing.send(0)
-                continue
-            count = 0
-            for target in want:
-                part = data[at : at + len(target)]
-                target[: len(part)] = part
-                at += len(part)
-                count += len(part)
+                count = 0
+            elif isinstance(want, FromDescriptor):
+                count = want.receive(near.fileno()) if has_descriptor else NO_DESCRIPTOR
+            else:
+                count = near.recvmsg_into(list(want), 0, socket.MSG_WAITALL)[0]
             want = parsing.send(count)
     except StopIteration:
         return meetings
     finally:
         parsing.close()
+        near.close()
+        sending.join()
+
+
+def send_all(channel: socket.socket, data: bytes) -> None:
+    """As a source that does not mind when the other side closes."""
+    with channel, suppress(BrokenPipeError, ConnectionResetError):
+        channel.sendall(data)
 
 
 def made(block: RAMBlock, pages: Iterable[int], *, finds_zeros: bool = True) -> bytes:
@@ -181,3 +206,39 @@ def test_rules_follow_the_machine_type(
     machine: str, syncs_each_record: bool, zeros_in_stream: bool
 ) -> None:
     assert rules_of(machine) == (syncs_each_record, zeros_in_stream)
+
+
+def test_many_packets_arrive_in_any_order() -> None:
+    """Full ones, zero ones where something was, and pages that come again."""
+    first, second, target = (
+        filled_block(1),
+        filled_block(2),
+        RAMBlock.anonymous("a", BLOCK_PAGES * PAGE),
+    )
+    data = b"".join(made(first, range(start, start + 50)) for start in range(0, BLOCK_PAGES, 50))
+    data += b"".join(made(second, [page]) for page in range(BLOCK_PAGES - 1, -1, -1))
+    loader = PacketLoader(PAGE, {"a": LoadedBlock(target)}, None)
+    load(target, data, loader)
+    assert target.view == second.view
+    assert (loader.counts.normal, loader.counts.duplicate) == (400, 200)
+
+
+def test_block_changes_from_packet_to_packet() -> None:
+    blocks = {name: RAMBlock.anonymous(name, BLOCK_PAGES * PAGE) for name in ("a", "b")}
+    sources = {name: filled_block(seed, name) for seed, name in enumerate("ab")}
+    loaded = {name: LoadedBlock(block) for name, block in blocks.items()}
+    data = b"".join(
+        made(sources[name], range(start, start + 10))
+        for start in range(0, BLOCK_PAGES, 10)
+        for name in "ab"
+    )
+    load(blocks["a"], data, PacketLoader(PAGE, loaded, None))
+    for name, block in blocks.items():
+        assert block.view == sources[name].view
+
+
+def test_fresh_memory_is_believed_to_be_zero() -> None:
+    source, target = RAMBlock.anonymous("a", BLOCK_PAGES * PAGE), LoadedBlock(filled_block(3))
+    target._touched[:] = bytes(BLOCK_PAGES)
+    load(source, made(source, range(BLOCK_PAGES)), PacketLoader(PAGE, {"a": target}, None))
+    assert target._block.view == filled_block(3).view

@@ -14,9 +14,11 @@ from transship.abc.channel import (
 from transship.abc.compression import Compression, Compressor, Decompressor
 from transship.abc.guest import Blocker, Device, DirtyLog, Guest
 from transship.abc.section import (
+    NO_DESCRIPTOR,
     Body,
     ChannelParsing,
     ChannelWork,
+    FromDescriptor,
     LiveCounters,
     Pending,
     Section,
@@ -28,6 +30,7 @@ from transship.abc.transport import Address, Incoming, Listener, Options, Outgoi
 from transship.wire.vmdesc import DeviceRecord
 
 __all__ = [
+    "NO_DESCRIPTOR",
     "Address",
     "Blocker",
     "Blocking",
@@ -46,6 +49,7 @@ __all__ = [
     "DeviceRecord",
     "DirtyLog",
     "ExtraChannels",
+    "FromDescriptor",
     "Guest",
     "Incoming",
     "Listener",

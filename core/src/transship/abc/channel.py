@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 from transship.errors import PeerClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from transship.buffers import Buffer
@@ -196,6 +196,22 @@ class BlockingReceiver(ABC):
             StalledError: Nothing came for too long.
             ChannelError: It broke, or was interrupted.
         """
+
+    def receive_with(self, receive: Callable[[int], int]) -> int | None:
+        """Let a function receive from the descriptor that carries the same bytes, if there is one.
+
+        Args:
+            receive: Called with the descriptor, which blocks as the other methods do; returns how
+                many bytes came.
+
+        Returns:
+            The same; None if there is no such descriptor.
+
+        Raises:
+            StalledError: Nothing came for too long.
+            ChannelError: It broke, or was interrupted.
+        """
+        return None
 
     @abstractmethod
     def receive_some(self, target: memoryview) -> int:

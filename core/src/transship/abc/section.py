@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from transship.buffers import Buffer
 from transship.wire.reader import Rendezvous
@@ -51,12 +51,29 @@ fails or is cancelled, the generator of the record in hand is closed before ``ca
 So what a record alone holds belongs into a ``finally`` or a ``with`` of its generator, and what
 lasts from record to record ends in ``cancel``."""
 
-ChannelParsing: TypeAlias = Generator[Sequence[memoryview] | Rendezvous, int, None]
+
+@dataclass(frozen=True, slots=True)
+class FromDescriptor:
+    """Something that receives from an extra channel by itself, where that is a descriptor.
+
+    Args:
+        receive: Called in the channel's thread, with a descriptor that blocks, and carries the
+            channel's bytes as they are. Returns how many came; an ``OSError`` is the channel's.
+    """
+
+    receive: Callable[[int], int]
+
+
+NO_DESCRIPTOR: Final = -1
+
+ChannelParsing: TypeAlias = Generator[Sequence[memoryview] | FromDescriptor | Rendezvous, int, None]
 """Takes what comes over one extra channel, in a thread of that channel.
 
 It yields views to be filled, in order, and is resumed with the number of bytes when all are, or
-with fewer if the channel ended; or a rendezvous, to go on when the stream has come to one as well,
-and all other channels have. It may return at the end of the channel only."""
+with fewer if the channel ended; or something that receives by itself, and is resumed with the
+number of bytes, or with ``NO_DESCRIPTOR`` if that is not to be had; or a rendezvous, to go on when
+the stream has come to one as well, and all other channels have. It may return at the end of the
+channel only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,10 @@ class BlockingSocketReceiver(_Half, BlockingReceiver):
             targets, lambda batch: self._socket.recvmsg_into(batch, 0, socket.MSG_WAITALL)[0]
         )
 
+    def receive_with(self, receive: Callable[[int], int]) -> int:
+        """Let a function receive; see :meth:`BlockingReceiver.receive_with`."""
+        return self._call(lambda: receive(self._socket.fileno()))
+
     def receive_some(self, target: memoryview) -> int:
         """Receive at least one byte; see :meth:`BlockingReceiver.receive_some`."""
         return self._call(lambda: self._socket.recv_into(target))

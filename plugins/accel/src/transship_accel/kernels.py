@@ -5,6 +5,7 @@ What each function promises is said there. The lock of the interpreter is not he
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,7 @@ __all__ = [
     "name",
     "pack_changes",
     "pack_pages",
+    "receive_packets",
     "scatter_pages",
     "xbzrle_decode",
     "xbzrle_encode",
@@ -171,6 +173,40 @@ def load_records(
             records, len(records), page_size, full_tag, zero_tag, view, len(view), marks, counts
         )
     return taken, counts[0], counts[1]
+
+
+def receive_packets(
+    descriptor: int,
+    packet: Buffer,
+    like: Buffer,
+    page_size: int,
+    memory: Buffer,
+    touched: Buffer,
+    most_ns: int,
+) -> tuple[int, int, int, int]:
+    counts = ffi.new("int64_t[4]")
+    with _Views() as views:
+        header, view = views.bytes(packet, writable=True), views.bytes(memory, writable=True)
+        template, marks = views.bytes(like), views.bytes(touched, writable=True)
+        _check_counts(len(marks), len(view) // page_size)
+        _check_counts(len(template), len(header))
+        outcome = _checked(
+            lib.transship_receive_packets(
+                descriptor,
+                header,
+                len(header),
+                template,
+                page_size,
+                view,
+                len(view),
+                marks,
+                most_ns,
+                counts,
+            )
+        )
+    if counts[3]:
+        raise OSError(counts[3], os.strerror(counts[3]))
+    return outcome, counts[0], counts[1], counts[2]
 
 
 def scatter_pages(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from transship_ram._arrays import Marks, Numbers
     from transship_ram._buffers import RecordBuffers
     from transship_ram._counts import SentCounts
-
-_MOST_BYTES: Final = 1 << 62
-"""As good as no budget, for a kernel that takes a number."""
 
 
 class Packer:
@@ -42,8 +39,8 @@ class Packer:
 
         Args:
             block: Where they are.
-            pages: Their numbers, ascending, at least one and no more than the buffer has room for.
-            budget_bytes: The record that reaches it is the last.
+            pages: Their numbers, ascending, at least one.
+            budget_bytes: The record that reaches it is the last, if the buffer is not full before.
 
         Returns:
             How many pages were recorded.
@@ -55,6 +52,8 @@ class Packer:
         self._record(block, pages, np.ones(len(pages), np.bool_), math.inf)
 
     def _record(self, block: RAMBlock, pages: Numbers, zeros: Marks, budget_bytes: float) -> int:
+        room = self._buffers.room(block)
+        fits_bytes = len(room) - self._record_bytes + 1
         with block.view as view:
             count = self._kernels.pack_pages(
                 view,
@@ -63,8 +62,8 @@ class Packer:
                 zeros.data,
                 FULL_TAG,
                 ZERO_TAG,
-                int(min(budget_bytes, _MOST_BYTES)),
-                self._buffers.room(block),
+                int(min(budget_bytes, fits_bytes)),
+                room,
             )
         duplicates = int(np.count_nonzero(zeros[:count]))
         normal = count - duplicates

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from transship.abc import NO_DESCRIPTOR, FromDescriptor
 from transship.errors import StreamError
+from transship.memory import kernels
+from transship.memory.kernels import PacketsOutcome
 from transship.wire.multifd import (
     HEADER_BYTES,
     METHOD_BITS,
@@ -20,9 +23,11 @@ from transship.wire.reader import RENDEZVOUS
 from transship_ram._target import PageCounts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping, Sequence
 
     from transship.abc import ChannelParsing, Compression
+    from transship.memory.kernels import PacketKernel
+    from transship.wire.reader import Rendezvous
     from transship_ram._arrays import Numbers
     from transship_ram._target import LoadedBlock
 
@@ -45,6 +50,47 @@ class _Packet(NamedTuple):
     @property
     def is_sync(self) -> bool:
         return bool(self.header.flags & SYNC)
+
+
+_AT_ONCE_NS: Final = 50_000_000
+"""How long packets are taken before others hear how much has come."""
+
+
+class PacketReceiver:
+    """Takes many packets at once: those that list pages of one block, uncompressed.
+
+    Args:
+        kernel: Does it.
+        packet: Filled with each; holds one of the block when :meth:`receive` is called.
+        page_size: Bytes of a target page.
+        counts: Kept up to date.
+
+    Attributes:
+        outcome: How the last call ended.
+    """
+
+    def __init__(
+        self, kernel: PacketKernel, packet: memoryview, page_size: int, counts: PageCounts
+    ) -> None:
+        self.outcome = PacketsOutcome.GO_ON
+        self._kernel = kernel
+        self._packet = packet
+        self._page_size = page_size
+        self._counts = counts
+
+    def receive(self, descriptor: int, block: LoadedBlock) -> int:
+        """Take packets for a moment. Returns how many bytes came.
+
+        Raises:
+            OSError: The descriptor broke, or its time-out has passed.
+        """
+        outcome, normal, zero, received = block.receive_packets(
+            self._kernel, descriptor, self._packet, bytes(self._packet), _AT_ONCE_NS
+        )
+        self.outcome = PacketsOutcome(outcome)
+        self._counts.normal += normal
+        self._counts.duplicate += zero
+        return received
 
 
 class PacketLoader:
@@ -70,6 +116,10 @@ class PacketLoader:
         self._capacity = packet_capacity(page_size)
         self._blocks = blocks
         self._packet = memoryview(bytearray(packet_bytes(page_size)))
+        kernel = kernels.packet_kernel()
+        self._bulk: PacketReceiver | None = None
+        if kernel is not None and compression is None:
+            self._bulk = PacketReceiver(kernel, self._packet, page_size, self.counts)
         self._compression = compression
         self._decompressor = compression.decompressor() if compression else None
         self._room = memoryview(bytearray())
@@ -102,6 +152,9 @@ class PacketLoader:
                 if packet.is_sync:
                     yield RENDEZVOUS
                 count = yield (self._packet,)
+            elif self._bulk is not None and packet.block.is_plain:
+                yield from self._data(packet.block, packet)
+                count = yield from self._take_alike(self._bulk, packet.block)
             else:
                 # Behind the data comes the next packet, or the end: one call for both.
                 data_bytes = len(packet.normal) * self._page_size
@@ -109,6 +162,23 @@ class PacketLoader:
                     count = yield (*targets, self._packet)
                 self._check_whole(count, data_bytes)
                 count -= data_bytes
+
+    def _take_alike(
+        self, bulk: PacketReceiver, block: LoadedBlock
+    ) -> Generator[Sequence[memoryview] | FromDescriptor | Rendezvous, int, int]:
+        """Take packets like the last one; how much there is of the first that is another."""
+        while True:
+            came = yield FromDescriptor(lambda descriptor: bulk.receive(descriptor, block))
+            if came == NO_DESCRIPTOR:
+                self._bulk = None
+                return (yield (self._packet,))
+            match bulk.outcome:
+                case PacketsOutcome.OTHER:
+                    return len(self._packet)
+                case PacketsOutcome.END:
+                    return 0
+                case PacketsOutcome.BROKEN_OFF:
+                    self._check_whole(0, len(self._packet))
 
     def _data(self, block: LoadedBlock, packet: _Packet) -> ChannelParsing:
         """Receive the data of a packet to where they belong."""

@@ -37,6 +37,9 @@ _SCANNED_BYTES: Final = 16 * MIB
 """Guest memory looked at for one buffer at most, however little comes out: a guest full of zeros
 keeps the engine waiting for a few milliseconds, not for seconds."""
 
+_MOST_BATCH_PAGES: Final = 4096
+"""Pages looked at in one batch, where none takes much room."""
+
 _PART_SCANNED_BYTES: Final = 1024 * MIB
 """The same for one record: of a guest whose dirty pages have not changed nothing comes out, and
 the receiver is to hear of its source at least every second or two."""
@@ -66,6 +69,7 @@ class RAMSaver:
         self._maker: PacketMaker | None = None
         self._spreader: Spreader | None = None
         self._is_last = False
+        self._most_batch_pages = 0
         self._transferred_bytes = 0
         self._dirtied_pages = 0
         self._syncs = 0
@@ -251,14 +255,27 @@ class RAMSaver:
         assert buffers is not None
         scanned_bytes = 0
         while scanned_bytes < _SCANNED_BYTES and buffers.used_bytes < budget_bytes:
-            batch = self._scan.next_batch(buffers.room_pages)
+            batch = self._scan.next_batch(self._batch_pages(buffers, scanned_bytes))
             if batch is None:
                 break
             packed = self._pack(batch, budget_bytes - buffers.used_bytes)
             if packed < len(batch.pages):
                 self._scan.give_back(batch, packed)
+                self._most_batch_pages = 0
+            else:
+                self._most_batch_pages = min(2 * len(batch.pages), _MOST_BATCH_PAGES)
             scanned_bytes += len(batch.pages) * self._guest.page_size
         return buffers.flush()
+
+    def _batch_pages(self, buffers: RecordBuffers, scanned_bytes: int) -> int:
+        """How many pages to look at next: as many as fit, or more while they turn out to be zero.
+
+        What a page has changed by is packed at most so many at a time as fit.
+        """
+        if self._changes is not None or not buffers.room_pages:
+            return buffers.room_pages
+        unscanned_pages = (_SCANNED_BYTES - scanned_bytes) // self._guest.page_size
+        return max(buffers.room_pages, min(self._most_batch_pages, unscanned_pages))
 
     def _pack(self, batch: Batch, budget_bytes: float) -> int:
         """Record pages of a batch; returns how many. What goes in the first pass is not cached."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from transship.buffers import Buffer
+    from transship.memory.kernels import PacketKernel
     from transship.memory.ramblock import RAMBlock
     from transship_ram._arrays import Numbers
 
@@ -87,6 +88,15 @@ class LoadedBlock:
         with self._block.view as view:
             return self._kernels.load_records(
                 window, self._page_size, full_tag, zero_tag, view, self._touched
+            )
+
+    def receive_packets(
+        self, kernel: PacketKernel, descriptor: int, packet: memoryview, like: bytes, most_ns: int
+    ) -> tuple[int, int, int, int]:
+        """Receive packets as that kernel does, straight to where their pages belong."""
+        with self._block.view as view:
+            return kernel.receive_packets(
+                descriptor, packet, like, self._page_size, view, self._touched, most_ns
             )
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from transship.abc.section import NO_DESCRIPTOR, FromDescriptor
 from transship.engine.channels.rendezvous import MeetingPoint
 from transship.engine.channels.threads import receiver_in_thread
 from transship.engine.failures import concerning
@@ -209,6 +210,10 @@ class _Loader:
                 if isinstance(want, Rendezvous):
                     self._point.channel_arrives()
                     count = 0
+                elif isinstance(want, FromDescriptor):
+                    received = self.receiver.receive_with(want.receive)
+                    self.received_bytes += received or 0
+                    count = NO_DESCRIPTOR if received is None else received
                 else:
                     count = self.receiver.receive(want)
                     self.received_bytes += count
