@@ -1,0 +1,112 @@
+"""The halves of a socket in the hands of a thread: how calls end that do not end well."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from transship.errors import ChannelError, PeerClosedError, StalledError
+from transship.toolkit import BlockingSocketReceiver, BlockingSocketSender
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    near, far = socket.socketpair()
+    with near, far:
+        yield near, far
+
+
+def broken(error: OSError) -> ChannelError:
+    return PeerClosedError(f"broken: {error.strerror}")
+
+
+def receiver_of(connection: socket.socket, timeout_s: float = 10.0) -> BlockingSocketReceiver:
+    return BlockingSocketReceiver(connection, "peer", timeout_s, broken)
+
+
+def with_views(receiver: BlockingSocketReceiver) -> int:
+    return receiver.receive([memoryview(bytearray(6))])
+
+
+def with_a_function(receiver: BlockingSocketReceiver) -> int:
+    return receiver.receive_with(lambda descriptor: len(os.read(descriptor, 6)))
+
+
+def with_one_view(receiver: BlockingSocketReceiver) -> int:
+    return receiver.receive_some(memoryview(bytearray(6)))
+
+
+each_way = pytest.mark.parametrize("receive", [with_views, with_a_function, with_one_view])
+
+
+@each_way
+def test_bytes_come(
+    receive: Callable[[BlockingSocketReceiver], int], pair: tuple[socket.socket, socket.socket]
+) -> None:
+    near, far = pair
+    far.sendall(b"stream")
+    assert receive(receiver_of(near)) == 6
+
+
+@each_way
+def test_end_is_no_error(
+    receive: Callable[[BlockingSocketReceiver], int], pair: tuple[socket.socket, socket.socket]
+) -> None:
+    near, far = pair
+    far.close()
+    assert receive(receiver_of(near)) == 0
+
+
+@each_way
+def test_silence_is_borne_with_for_a_while(
+    receive: Callable[[BlockingSocketReceiver], int], pair: tuple[socket.socket, socket.socket]
+) -> None:
+    with pytest.raises(StalledError, match=r"sent nothing for 0\.05 s"):
+        receive(receiver_of(pair[0], 0.05))
+
+
+@each_way
+def test_interruption_ends_a_call_under_way_and_all_later_ones(
+    receive: Callable[[BlockingSocketReceiver], int], pair: tuple[socket.socket, socket.socket]
+) -> None:
+    near, far = pair
+    receiver = receiver_of(near)
+    threading.Timer(0.05, receiver.interrupt).start()
+    began = time.perf_counter()
+    for _ in range(2):
+        with pytest.raises(ChannelError, match="closed on this side"):
+            receive(receiver)
+    assert time.perf_counter() - began < 5
+    near.send(b"the other half works on")
+    assert far.recv(3) == b"the"
+
+
+@each_way
+def test_broken_connection_is_told_in_the_channels_words(
+    receive: Callable[[BlockingSocketReceiver], int],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        far = socket.create_connection(listening.getsockname())
+        near, _ = listening.accept()
+    with near:
+        near.send(b"unread")
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        far.close()
+        with pytest.raises(PeerClosedError, match="broken: Connection reset"):
+            receive(receiver_of(near))
+
+
+def test_sender_that_nobody_reads_from_gives_up(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    sender = BlockingSocketSender(pair[0], "peer", 0.05, broken)
+    with pytest.raises(StalledError, match="took nothing"):
+        sender.send([bytes(16 << 20)])
