@@ -39,7 +39,9 @@ from transship.abc.transport import Address
 from transship.cli.exits import ExitCode
 from transship.cli.main import main
 from transship.engine.status import MigrationStatus
-from transship.errors import MigrationError, PluginError
+from transship.errors import LocalError, MigrationError, PluginError
+from transship.guests import choosing
+from transship.guests.choosing import dirty_log_for
 from transship.guests.spec import parse_guest
 from transship.plugin import discovery, hookspecs, selection, tracing
 from transship.testing import pytest_plugin
@@ -519,6 +521,43 @@ def test_ledger_moves_within_a_program(folder: Path, monkeypatch: pytest.MonkeyP
     assert report["wrong"] == 0
     assert report["migrations"] == 1
     assert report["entries"] > 100
+
+
+@pytest.mark.parametrize("log", ["write-protect", "comparing"])
+def test_machine_that_another_process_writes_moves_as_the_guide_says(
+    folder: Path,
+    log: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("transship_unix")
+    pytest.importorskip("transship_ram")
+    pytest.importorskip("transship_devstate")
+    if dirty_log_for([]).name != "write-protect":
+        if log == "write-protect":
+            pytest.skip("this kernel does not protect memory for us")
+    elif log == "comparing":
+        monkeypatch.setattr(choosing, "check_write_protection", _refuse)
+    monkeypatch.syspath_prepend(str(folder))
+    example = importlib.import_module("outside_writer")
+    try:
+        report = trio.run(example.main, f"unix:{folder}/outside.sock")
+    finally:
+        del sys.modules["outside_writer"]
+    assert f"the dirty log was {log}" in capsys.readouterr().out
+    assert report["numbers"] > 100
+    assert (report["wrong"], report["spare_bytes"]) == (0, 0)
+
+
+def _refuse() -> None:
+    raise LocalError("not on this kernel")
+
+
+def test_costs_of_dirty_logs_are_measured_as_the_guide_says(folder: Path) -> None:
+    (line,) = (line for line in console(page("how-to/track-dirty-pages.md")) if "cost_of" in line)
+    measured = finished(f"{line} 4", folder)
+    for name in ("marked", "comparing", "write-protect"):
+        assert measured.count(f"  {name}") == 2
 
 
 # --- the plugins of the guides work ---------------------------------------------------------------

@@ -98,7 +98,7 @@ class Passage:
         except MigrationError as error:
             self.errors.append(error)
             other = self.begun if side is self.incoming else self.incoming
-            if other is not None and other.status.value == "none":
+            if other is not None and other.status.value in ("none", "setup"):
                 other.cancel()
 
     @property
@@ -155,6 +155,7 @@ async def test_memory_is_handed_over_and_not_sent(memory: str, place: Path) -> N
     assert not passage.errors
     total = passage.outgoing.statistics.total_bytes
     assert passage.shared_bytes == total > RAM_BYTES
+    assert passage.outgoing.statistics.dirty_log is None
     assert passage.outgoing.statistics.transferred_bytes < 8192
     assert all(block.memfd is not None for block in passage.there.ram_blocks())
     assert await passage.verdict() == "there"
@@ -261,6 +262,7 @@ async def test_only_memory_that_can_be_handed_over_is(place: Path) -> None:
     await passage.run()
     assert not passage.errors
     assert 0 < passage.shared_bytes < passage.outgoing.statistics.total_bytes
+    assert passage.outgoing.statistics.dirty_log == "marked"
     assert await passage.verdict() == "there"
 
 

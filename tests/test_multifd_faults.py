@@ -67,8 +67,9 @@ class Passage:
             await side.run()
         except MigrationError as error:
             self.errors.append(error)
+            self.listening.set()  # it may have failed before that
             other = self.outgoing if side is self.incoming else self.incoming
-            if other.status.value == "none":
+            if other.status.value in ("none", "setup"):
                 other.cancel()
 
     async def verdict(self) -> str:

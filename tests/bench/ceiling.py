@@ -1,7 +1,7 @@
 """The bare copy: what sockets carry between two processes of this machine, and nothing else.
 
-A process sends as many bytes as a workload has data, out of memory of the guest's size, 1 MiB a
-call; another one receives them where they belong. All memory is in place beforehand.
+A process sends as many bytes as a workload has data, 1 MiB a call, out of just as much memory;
+another one receives them into as much. All of that is in place beforehand.
 ``python -m bench.ceiling ORDER`` is one of the two processes.
 """
 
@@ -47,9 +47,11 @@ class BareCopy(Contestant):
     def setting(self) -> str:
         return f"{self.connections} connection{'s' if self.connections > 1 else ''}"
 
+    def own_bytes(self, work: Workload) -> int:
+        return 2 * work.data_bytes
+
     async def move(self, work: Workload, scheme: str, place: Place) -> Move:
         order: dict[str, Any] = {
-            "ram_bytes": work.ram_bytes,
             "data_bytes": work.data_bytes,
             "connections": self.connections,
             "address": place.uri(scheme).partition(":")[2],
@@ -60,7 +62,7 @@ class BareCopy(Contestant):
         ):
             address = (await destination.hear("ready"))["address"]
             await source.hear("ready")
-            meters = [Meter(one.pid, work.ram_bytes) for one in (source, destination)]
+            meters = [Meter(one.pid, work.data_bytes) for one in (source, destination)]
             began = time.perf_counter()
             await source.tell(address)
             await destination.hear("done")
@@ -73,7 +75,7 @@ class BareCopy(Contestant):
 def main(order: dict[str, Any]) -> None:
     """Be one of the two processes."""
     connections, data_bytes = order["connections"], order["data_bytes"]
-    block = RAMBlock.allocate("ram", order["ram_bytes"], backing="anonymous", prefault=True)
+    block = RAMBlock.allocate("ram", data_bytes, backing="anonymous", prefault=True)
     share = data_bytes // connections
     with block.view as memory:
         parts = [memory[start * share : (start + 1) * share] for start in range(connections)]

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 _CHUNK: Final = CHUNK_PAGES * PAGE
 _BLOCK_CHUNKS: Final = 64
-_WORDS: Final = PAGE // 8
+WORDS: Final = PAGE // 8
+"""Numbers in a page."""
 
-Words = np.dtype(np.uint64)
+Words = np.uint64
 
 
 def fill(path: Path, work: Workload, seed: int = 1) -> None:
@@ -32,46 +33,46 @@ def fill(path: Path, work: Workload, seed: int = 1) -> None:
     """
     random = np.random.default_rng(seed)
     data = CHUNK_PAGES - work.zero_pages
-    block = random.integers(1, 1 << 63, (_BLOCK_CHUNKS, data, _WORDS), Words)
-    with _mapped(path, work.ram_bytes) as memory:
-        chunks = memory.reshape(-1, CHUNK_PAGES, _WORDS)
+    block = random.integers(1, 1 << 63, (_BLOCK_CHUNKS, data, WORDS), Words)
+    with mapped(path, work.ram_bytes) as memory:
+        chunks = memory.reshape(-1, CHUNK_PAGES, WORDS)
         for first in range(0, len(chunks), _BLOCK_CHUNKS):
             part = chunks[first : first + _BLOCK_CHUNKS]
             part[:, : work.zero_pages] = 0
             part[:, work.zero_pages :] = block[: len(part)]
         # What tells the repetitions of the block apart.
-        numbers = np.arange(len(memory) // _WORDS, dtype=Words).reshape(-1, CHUNK_PAGES)
+        numbers = np.arange(len(memory) // WORDS, dtype=Words).reshape(-1, CHUNK_PAGES)
         chunks[:, work.zero_pages :, 0] = numbers[:, work.zero_pages :] + np.uint64(1)
 
 
 def clear(path: Path, ram_bytes: int) -> None:
     """Make a file hold zeros, all of them in memory."""
-    with _mapped(path, ram_bytes) as memory:
+    with mapped(path, ram_bytes) as memory:
         memory[:] = 0
 
 
 def differing_pages(one: Path, other: Path, ram_bytes: int) -> NDArray[np.intp]:
     """The numbers of the pages that two files do not have in common."""
-    with _mapped(other, ram_bytes) as theirs:
+    with mapped(other, ram_bytes) as theirs:
         return pages_unlike(one, theirs.data)
 
 
 def pages_unlike(path: Path, memory: memoryview) -> NDArray[np.intp]:
     """The numbers of the pages of memory that are not as in a file."""
-    step = _BLOCK_CHUNKS * CHUNK_PAGES * _WORDS
+    step = _BLOCK_CHUNKS * CHUNK_PAGES * WORDS
     found = []
     theirs = np.frombuffer(memory, Words)
-    with _mapped(path, theirs.nbytes) as ours:
+    with mapped(path, theirs.nbytes) as ours:
         for start in range(0, len(ours), step):
             different = ours[start : start + step] != theirs[start : start + step]
             if different.any():
-                pages = different.reshape(-1, _WORDS).any(axis=1)
-                found.append(np.flatnonzero(pages) + start // _WORDS)
+                pages = different.reshape(-1, WORDS).any(axis=1)
+                found.append(np.flatnonzero(pages) + start // WORDS)
     return np.concatenate(found) if found else np.empty(0, np.intp)
 
 
 @contextmanager
-def _mapped(path: Path, length: int) -> Iterator[NDArray[np.uint64]]:
+def mapped(path: Path, length: int) -> Iterator[NDArray[np.uint64]]:
     """A file's memory as numbers; the file is made, or given this length, where need be."""
     with path.open("r+b" if path.exists() else "w+b") as file:
         file.truncate(length)

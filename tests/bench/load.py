@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 FIRST_BYTE: Final = 16 << 20
 """Where the working set begins."""
 
+STAMP_OFFSET: Final = 8
+"""Where in a page it writes, four bytes: the number of the round, from 1."""
+
 TICKS_PER_S: Final = 1000
 PAGE: Final = 4096
 
@@ -59,7 +62,7 @@ def write_load_image(path: Path, working_set_bytes: int, rate_bytes_per_s: int) 
         "b9" + pages.to_bytes(2, "little").hex(),           # mov cx, pages
     ]
     page = [
-        "64 67 66 89 77 08",                    # page: mov [fs:edi + 8], esi
+        f"64 67 66 89 77 {STAMP_OFFSET:02x}",           # page: mov [fs:edi + offset], esi
         "66 81 c7 00 10 00 00",                 # add edi, 4096
         "66 81 ff" + end.to_bytes(4, "little").hex(),       # cmp edi, end
         "72 08",                                # jb next

@@ -5,15 +5,11 @@ Every figure is defined here, once, and means the same for every contestant.
 
 from __future__ import annotations
 
-import statistics
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+from typing import Final
 
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
@@ -110,7 +106,8 @@ class Move:
         data_bytes: RAM that holds something else than zeros.
         reported_s: The total time as the source reports it.
         downtime_s: The downtime as the source reports it.
-        seen_downtime_s: The downtime as the guest saw it, where it can tell.
+        seen_downtime_s: The downtime as the guest saw it, where it can tell; of a QEMU, from the
+            moment at which one says that it has stopped the guest until the other one runs it.
         source: What the source used.
         destination: What the destination used.
         sent_bytes: All that went over the wire, as the source reports it.
@@ -139,25 +136,8 @@ class Move:
             return None
         return (self.source.cpu_s + self.destination.cpu_s) / (self.data_bytes / GIB)
 
-    def as_facts(self) -> dict[str, Any]:
-        """For a report."""
-        facts = {name: value for name, value in asdict(self).items() if value is not None}
-        return facts | {"bytes_per_s": self.bytes_per_s, "cpu_s_per_gib": self.cpu_s_per_gib}
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """The middle of some figures, and how far they lie apart."""
-
-    median: float
-    least: float
-    most: float
-    count: int = field(default=1)
-
-
-def spread(figures: Iterable[float | None]) -> Spread | None:
-    """Sum up figures; those that are missing do not count."""
-    known: Sequence[float] = [figure for figure in figures if figure is not None]
-    if not known:
-        return None
-    return Spread(statistics.median(known), min(known), max(known), len(known))
+    @property
+    def overhead_bytes(self) -> int | None:
+        """Memory besides the guest's, of whichever side had more."""
+        sides = [side.overhead_bytes for side in (self.source, self.destination) if side]
+        return max(sides, default=None)

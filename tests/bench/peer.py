@@ -60,7 +60,7 @@ def main(order: Order) -> None:
 def _guest(order: Order) -> Guest:
     match order:
         case {"kind": "synthetic", "options": options}:
-            return SyntheticGuest(prefault=True, **options)
+            return SyntheticGuest(**options)
         case {"kind": "stored", "folder": folder}:
             guest = StoredGuest.open(Path(folder))
             for block in guest.ram_blocks():

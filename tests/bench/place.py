@@ -23,6 +23,9 @@ IN_MEMORY: Final = Path("/dev/shm")
 SOURCE: Final = "source"
 DESTINATION: Final = "destination"
 
+USABLE_BYTES: Final = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 7 // 8
+"""Guests and images together; the rest is for whoever moves them."""
+
 
 class Place:
     """The folder, and what lies in it.
@@ -66,11 +69,18 @@ class Place:
             return f"unix:{self.fresh('socket')}"
         return "tcp:127.0.0.1:0"
 
-    def forget_images(self) -> None:
-        """Give the images' memory back."""
-        self._filled_for = None
-        for side in (SOURCE, DESTINATION):
-            self.image(side).unlink(missing_ok=True)
+    def make_room(self, own_bytes: int, work: Workload) -> None:
+        """Give the images' memory back where somebody's own would not fit beside it.
+
+        Args:
+            own_bytes: What is needed besides the images.
+            work: What they hold.
+        """
+        if own_bytes + 2 * work.ram_bytes > USABLE_BYTES:
+            self.image(DESTINATION).unlink(missing_ok=True)
+        if own_bytes + work.ram_bytes > USABLE_BYTES:
+            self.image(SOURCE).unlink(missing_ok=True)
+            self._filled_for = None
 
 
 @contextmanager

@@ -1,20 +1,58 @@
-"""What is compared with what, and what we want to come out."""
+"""What is compared with what, how often, and how much of it there is time for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from bench.ceiling import BareCopy
-from bench.contestants.ours import Ours
+from bench.contestants.mixed import QemuToUs, UsToQemu
+from bench.contestants.ours import HANDED_OVER, Ours
 from bench.contestants.qemus import Qemus
-from bench.workloads import IDLE, STOPPED
+from bench.measuring import GIB, MIB
+from bench.workloads import BUSY, IDLE, SMALL_BUSY, STOPPED, XBZRLE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qemu_peer.find import QemuBinary
 
     from bench.contestants.base import Contestant
     from bench.workloads import Workload
+
+SCHEMES: Final = ("tcp", "unix")
+SIZES_BYTES: Final = (256 * MIB, 512 * MIB, GIB, 2 * GIB, 4 * GIB, 8 * GIB)
+"""Of the curve, a quarter zero each: the largest guest and its copy fill 16 GiB."""
+
+CHANNELS: Final = (1, 2, 3, 4)
+
+
+class Effort(IntEnum):
+    """How much is measured: what ``BENCH`` says."""
+
+    QUICK = 0
+    """Three minutes."""
+    NORMAL = 1
+    """Twenty minutes."""
+    FULL = 2
+    """The curves as well."""
+
+    @classmethod
+    def named(cls, name: str) -> Effort:
+        """By its name in lower case.
+
+        Raises:
+            ValueError: There is none of that name.
+        """
+        for effort in cls:
+            if effort.name.lower() == name:
+                return effort
+        raise ValueError(f"BENCH is {name!r}, must be quick, normal or full")
+
+
+DIRTY_SYNC_EFFORT: Final = Effort.NORMAL
+"""From which effort on the cost of a synchronisation is measured: 16 GiB take a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,62 +64,73 @@ class Race:
         work: What is moved.
         scheme: Over what.
         contestants: Who.
+        rounds: How often each of them moves.
+        quick_rounds: How often where there is little time.
+        effort: From which effort on it is run without being asked for.
     """
 
     key: str
     work: Workload
     scheme: str
     contestants: tuple[Contestant, ...]
+    rounds: int = 5
+    quick_rounds: int = 3
+    effort: Effort = Effort.NORMAL
 
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """How we want to compare: a ratio of medians, ours to another's.
-
-    Args:
-        race: Key of the race.
-        ours: Name of our contestant.
-        other: Name of the one that it is compared with; of several the best counts.
-        figure: Which figure of a move; of ``bytes_per_s`` more is better, of the others less.
-        bound: At least that ratio, where more is better; at most, where less is.
-    """
-
-    race: str
-    ours: str
-    other: str
-    figure: str
-    bound: float
-
-    @property
-    def is_more_better(self) -> bool:
-        return self.figure == "bytes_per_s"
+    def rounds_at(self, effort: Effort) -> int:
+        """How often each contestant moves at some effort."""
+        return self.quick_rounds if effort is Effort.QUICK else self.rounds
 
 
 def races(qemu: QemuBinary) -> list[Race]:
     """All of them."""
-    bare = BareCopy(connections=1), BareCopy(connections=2)
-    moving = Qemus(0, qemu), Qemus(2, qemu), Ours(0), Ours(2)
+    one, two = BareCopy(connections=1), BareCopy(connections=2)
+    main, multifd = Qemus(0, qemu), Qemus(2, qemu)
+    moving = main, multifd, Ours(0), Ours(2)
+    mixed = QemuToUs(0, qemu), QemuToUs(2, qemu), UsToQemu(0, qemu), UsToQemu(2, qemu)
     return [
-        *(Race(f"stopped-{scheme}", STOPPED, scheme, (*bare, *moving)) for scheme in SCHEMES),
-        Race("idle-tcp", IDLE, "tcp", moving),
+        Race("stopped-tcp", STOPPED, "tcp", (one, two, *moving), effort=Effort.QUICK),
+        Race("stopped-unix", STOPPED, "unix", (one, two, *moving), effort=Effort.QUICK),
+        Race("downtime-tcp", SMALL_BUSY, "tcp", (main, Ours(0)), 50, 5, Effort.QUICK),
+        Race("mixed-tcp", STOPPED, "tcp", (one, main, multifd, *mixed)),
+        Race("busy-tcp", BUSY, "tcp", (one, *moving)),
+        Race("xbzrle-tcp", XBZRLE, "tcp", (one, main, Ours(0))),
+        Race("idle-tcp", IDLE, "tcp", (one, *moving)),
+        Race("idle-unix", IDLE, "unix", (main, multifd, Ours(0, HANDED_OVER))),
+        *_curves(qemu),
     ]
 
 
-SCHEMES: Final = ("tcp", "unix")
+def _curves(qemu: QemuBinary) -> list[Race]:
+    """Total time against size and against channels: they are asked for, or ``BENCH`` is full."""
+    moving = Qemus(0, qemu), Qemus(2, qemu), Ours(0), Ours(2)
+    channels = *(Qemus(count, qemu) for count in CHANNELS), *(Ours(count) for count in CHANNELS)
+    return [
+        *(
+            Race(
+                f"curve-size-{size // MIB}MiB",
+                STOPPED.of_size(size),
+                "tcp",
+                moving,
+                3,
+                effort=Effort.FULL,
+            )
+            for size in SIZES_BYTES
+        ),
+        Race("curve-channels", STOPPED, "tcp", channels, 3, effort=Effort.FULL),
+    ]
 
-_QEMU_MAIN: Final = "QEMU to QEMU, main stream"
-_QEMU_MULTIFD: Final = "QEMU to QEMU, multifd 2"
-_MAIN: Final = "us to us, main stream"
-_MULTIFD: Final = "us to us, multifd 2"
 
-GOALS: Final = (
-    Goal("stopped-tcp", _MAIN, _QEMU_MAIN, "bytes_per_s", 1.2),
-    Goal("stopped-tcp", _MULTIFD, _QEMU_MULTIFD, "bytes_per_s", 1.1),
-    Goal("stopped-tcp", _MULTIFD, "bare copy, 2 connections", "bytes_per_s", 0.85),
-    Goal("stopped-unix", _MAIN, _QEMU_MAIN, "bytes_per_s", 1.3),
-    Goal("stopped-unix", _MULTIFD, _QEMU_MULTIFD, "bytes_per_s", 1.1),
-    Goal("stopped-tcp", _MAIN, _QEMU_MAIN, "cpu_s_per_gib", 1.2),
-    Goal("stopped-tcp", _MULTIFD, _QEMU_MULTIFD, "cpu_s_per_gib", 1.2),
-    Goal("idle-tcp", _MAIN, _QEMU_MAIN, "total_s", 1 / 1.2),
-    Goal("idle-tcp", _MULTIFD, _QEMU_MULTIFD, "total_s", 1 / 1.2),
-)
+def is_chosen(key: str, effort: Effort, run_effort: Effort, asked: Sequence[str]) -> bool:
+    """Whether something is to be measured.
+
+    Args:
+        key: Its name.
+        effort: From which effort on it is measured without being asked for.
+        run_effort: How much effort is made.
+        asked: Names that were asked for, or beginnings of names up to a hyphen; none for all that
+            the effort allows.
+    """
+    if not asked:
+        return effort <= run_effort
+    return any(key == name or key.startswith(f"{name}-") for name in asked)

@@ -1,4 +1,4 @@
-"""What came out: medians, ratios, goals; as data and as a table."""
+"""What came out, as data: every round's figures, medians, goals."""
 
 from __future__ import annotations
 
@@ -7,34 +7,54 @@ import platform
 import statistics
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from bench.measuring import GIB, MIB
-from bench.plan import GOALS
+from bench import dirtysync
+from bench.goals import judged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from bench.dirtysync import DirtySyncs
     from bench.measuring import Move
-    from bench.plan import Goal
 
 Results = dict[str, dict[str, list["Move"]]]
 """The moves of each contestant of each race."""
 
+FIGURES: Final = ("bytes_per_s", "total_s", "cpu_s_per_gib")
+"""Known of every move, with their medians."""
 
-def as_data(results: Results, qemu: str, rounds: int) -> dict[str, Any]:
-    """Everything, for a file."""
-    return {
+DOWNTIMES: Final = ("downtime_s", "seen_downtime_s")
+"""Known of guests that ran, with the worst as well."""
+
+
+def as_data(results: Results, qemu: str, syncs: DirtySyncs | None = None) -> dict[str, Any]:
+    """Everything, for a file.
+
+    Args:
+        results: Of the races.
+        qemu: Which version was the other one.
+        syncs: Of the dirty log, if that was measured.
+    """
+    judgeable: dict[str, Mapping[str, Sequence[object]]] = dict(results)
+    data: dict[str, Any] = {
         "machine": machine(),
         "date": time.strftime("%Y-%m-%d"),
         "qemu": qemu,
-        "rounds": rounds,
         "races": {
             race: {name: _figures(moves) for name, moves in contestants.items()}
             for race, contestants in results.items()
         },
-        "goals": [_judged(goal, results) for goal in GOALS if goal.race in results],
     }
+    if syncs is not None:
+        judgeable[dirtysync.KEY] = {dirtysync.LOG: syncs.syncs}
+        data["dirty_sync"] = {
+            "ram_bytes": syncs.ram_bytes,
+            "present_bytes": syncs.present_bytes,
+            "dirty_pages": [sync.dirty_pages for sync in syncs.syncs],
+            "sync_s": _with_median([sync.sync_s for sync in syncs.syncs]),
+        }
+    return data | {"goals": judged(judgeable)}
 
 
 def machine() -> dict[str, str | int]:
@@ -53,55 +73,18 @@ def machine() -> dict[str, str | int]:
     }
 
 
-def as_table(data: Mapping[str, Any]) -> str:
-    """The medians and the goals, in Markdown."""
-    lines = ["| race | contestant | GiB/s (least to most) | total | CPU s/GiB | overhead |"]
-    lines.append("|---|---|---|---|---|---|")
-    for race, contestants in data["races"].items():
-        for name, figures in contestants.items():
-            rates = [rate / GIB for rate in figures["bytes_per_s"]["all"]]
-            overhead = max(figures["overhead_bytes"]) / MIB
-            lines.append(
-                f"| {race} | {name} | {statistics.median(rates):.2f} "
-                f"({min(rates):.2f} to {max(rates):.2f}) "
-                f"| {figures['total_s']['median'] * 1e3:.0f} ms "
-                f"| {figures['cpu_s_per_gib']['median']:.2f} | {overhead:.0f} MiB |"
-            )
-    lines += ["", "| goal | ratio | wanted | met |", "|---|---|---|---|"]
-    for goal in data["goals"]:
-        ratio, wanted = f"{goal['ratio']:.2f}", f"{goal['sense']} {goal['goal']:.2f}"
-        lines.append(f"| {goal['work']} | {ratio} | {wanted} | {'yes' if goal['met'] else 'no'} |")
-    return "\n".join(lines) + "\n"
-
-
 def _figures(moves: Sequence[Move]) -> dict[str, Any]:
-    figures: dict[str, Any] = {
-        figure: {
-            "median": statistics.median(values := [getattr(move, figure) for move in moves]),
-            "all": values,
-        }
-        for figure in ("bytes_per_s", "total_s", "cpu_s_per_gib")
-    }
-    figures["overhead_bytes"] = [
-        max(side.overhead_bytes for side in (move.source, move.destination) if side)
-        for move in moves
-    ]
+    figures: dict[str, Any] = {"rounds": len(moves)}
+    for figure in FIGURES:
+        figures[figure] = _with_median([getattr(move, figure) for move in moves])
+    for figure in DOWNTIMES:
+        values = [getattr(move, figure) for move in moves]
+        if None not in values:
+            figures[figure] = _with_median(values) | {"worst": max(values)}
+    figures["overhead_bytes"] = [move.overhead_bytes for move in moves]
+    figures["is_right"] = [move.is_right for move in moves]
     return figures
 
 
-def _judged(goal: Goal, results: Results) -> dict[str, Any]:
-    contestants = results[goal.race]
-    ours = _median(contestants[goal.ours], goal.figure)
-    ratio = ours / _median(contestants[goal.other], goal.figure)
-    is_met = ratio >= goal.bound if goal.is_more_better else ratio <= goal.bound
-    return {
-        "work": f"{goal.race}: {goal.ours} / {goal.other}, {goal.figure}",
-        "ratio": ratio,
-        "goal": goal.bound,
-        "sense": "at least" if goal.is_more_better else "at most",
-        "met": is_met,
-    }
-
-
-def _median(moves: Iterable[Move], figure: str) -> float:
-    return float(statistics.median(getattr(move, figure) for move in moves))
+def _with_median(values: Sequence[float]) -> dict[str, Any]:
+    return {"median": statistics.median(values), "all": list(values)}

@@ -65,3 +65,6 @@ BUSY: Final = Workload(
 )
 IDLE: Final = Workload("idle", "8 GiB, 95 % zero, stopped", 8 * GIB, 0.95)
 XBZRLE: Final = replace(BUSY, key="xbzrle", title="few bytes of each page written", is_xbzrle=True)
+SMALL_BUSY: Final = replace(
+    BUSY, key="small-busy", title="256 MiB, writing 64 MiB at 128 MiB/s", ram_bytes=256 * MIB
+)

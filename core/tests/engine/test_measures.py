@@ -122,6 +122,7 @@ def test_before_the_first_slice_nothing_fits_and_the_limit_is_expected() -> None
 def test_figures_that_are_not_known_yet_are_none() -> None:
     statistics = Statistics()
     assert statistics.expected_downtime_s is None
+    assert statistics.dirty_log is None
     assert statistics.setup_s is None
     assert statistics.downtime_s is None
 
@@ -197,6 +198,24 @@ async def test_live_sections_are_added_up_and_others_are_not_asked() -> None:
     assert statistics.period.dirtied_bytes == 3 * PAGE
     bandwidth = measured.pacer.cautious_bandwidth_bytes_per_s
     assert statistics.expected_downtime_s == pytest.approx(1_000_000 / bandwidth)
+
+
+def test_dirty_log_is_named_when_it_has_begun() -> None:
+    measured = Measured()
+    measured.statistics.dirty_log = None
+    measured.measures.update()
+    assert measured.statistics.dirty_log is None
+    measured.ram.grow(dirty_syncs=1)
+    measured.measures.update()
+    assert measured.statistics.dirty_log == measured.guest.log.name
+
+
+def test_dirty_log_is_not_named_where_all_memory_is_handed_over() -> None:
+    measured = Measured()
+    for block in measured.guest.ram_blocks():
+        block.is_lent = True
+    measured.sync(remaining=0, dirtied_pages=0)
+    assert measured.statistics.dirty_log is None
 
 
 def test_nothing_is_decided_by_a_report() -> None:

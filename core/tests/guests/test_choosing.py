@@ -2,16 +2,17 @@ from __future__ import annotations
 
 import errno
 import mmap
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 import pytest
 
 from transship.errors import LocalError
 from transship.guests.choosing import DirtyLogKind, dirty_log_for
 from transship.guests.nolog import NoDirtyLog
+from transship.guests.writeprotect import MappingElsewhere
 from transship.memory import pagemap, protection, userfault
 from transship.memory.bitmap import DirtyBitmap
-from transship.memory.protection import check_write_protection
+from transship.memory.protection import WriteProtection, check_write_protection
 from transship.memory.ramblock import RAMBlock
 
 if TYPE_CHECKING:
@@ -129,3 +130,29 @@ def test_guest_that_never_writes_says_so(block: RAMBlock) -> None:
     log = NoDirtyLog()
     assert log.name == "none"
     assert log.readable(block) is block
+
+
+@pytest.mark.usefixtures("_write_protection")
+def test_mappings_elsewhere_are_told_to_write_protection(block: RAMBlock) -> None:
+    """The mapping is one of this process, so it is protected as the block's own is."""
+    other = RAMBlock.anonymous("the same memory elsewhere", 64 * PAGE, page_size=PAGE)
+    protection = WriteProtection.of_this_process()
+    mapping = MappingElsewhere(block, other.address, protection)
+    log, bitmap = dirty_log_for([block], elsewhere=[mapping]), DirtyBitmap(64)
+    log.start()
+    other.view[5 * PAGE] = 1
+    block.view[6 * PAGE] = 1
+    assert log.sync(block, bitmap) == 2
+    assert bitmap.is_dirty(5)
+    log.stop()
+    protection.close()
+
+
+@pytest.mark.parametrize("kind", ["marked", "comparing"])
+def test_mappings_elsewhere_are_no_matter_to_other_logs(
+    block: RAMBlock, kind: DirtyLogKind
+) -> None:
+    mapping = MappingElsewhere(block, 0, cast("WriteProtection", None))
+    log = dirty_log_for([block], kind, [mapping])
+    log.start()
+    log.stop()

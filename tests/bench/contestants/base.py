@@ -35,10 +35,9 @@ class Contestant(ABC):
         """For results."""
         return f"{self.sides}, {self.setting}"
 
-    @property
-    def uses_images(self) -> bool:
-        """Whether its guests' memory is in the place's images."""
-        return False
+    def own_bytes(self, work: Workload) -> int:
+        """Memory that its guests need besides the place's images."""
+        return 2 * work.ram_bytes
 
     @property
     def setting(self) -> str:

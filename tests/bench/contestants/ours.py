@@ -1,15 +1,19 @@
-"""Transship to Transship: two processes, a synthetic guest."""
+"""Transship to Transship: two processes, a synthetic guest.
+
+All memory is in place before, with one exception: where memory is handed over, that of the source
+is what the guest has at the destination, and nothing waits for it there.
+"""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from bench.contestants.base import Contestant
-from bench.contestants.process import PeerProcess
+from bench.contestants.process import PeerFailed, PeerProcess
 from bench.measuring import Meter, Move
 from transship.abc.settings import Capability
 
@@ -17,7 +21,8 @@ if TYPE_CHECKING:
     from bench.place import Place
     from bench.workloads import Workload
 
-MULTIFD = "multifd"
+MULTIFD: Final = "multifd"
+HANDED_OVER: Final = "memfd"
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,8 @@ class Ours(Contestant):
     """Us to us.
 
     Args:
-        memory: What the source's memory is made of: ``anonymous`` or ``memfd``.
+        memory: What the source's memory is made of: ``anonymous``, or ``memfd``, which is handed
+            over.
     """
 
     memory: str = "anonymous"
@@ -34,7 +40,21 @@ class Ours(Contestant):
     def sides(self) -> str:
         return "us to us"
 
+    @property
+    def setting(self) -> str:
+        return "memory handed over" if self.hands_over else super().setting
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether memory changes its owner, and is not copied."""
+        return self.memory == HANDED_OVER
+
+    def own_bytes(self, work: Workload) -> int:
+        return work.ram_bytes if self.hands_over else super().own_bytes(work)
+
     def obstacle(self, work: Workload, scheme: str) -> str | None:
+        if self.hands_over and scheme != "unix":
+            return "memory is handed over by unix sockets alone"
         if self.channels and work.is_xbzrle:
             return "multifd and xbzrle exclude each other"
         return no_multifd() if self.channels else None
@@ -47,9 +67,16 @@ class Ours(Contestant):
             "working_set_bytes": work.working_set_bytes,
             "seed": 1,
             "memory": self.memory,
+            "prefault": True,
         }
         source_guest = {"kind": "synthetic", "options": options, "runs": work.is_running}
-        waiting = {"ram_bytes": work.ram_bytes, "fill": False, "memory": "anonymous"}
+        waiting = {
+            "ram_bytes": work.ram_bytes,
+            "fill": False,
+            "memory": "anonymous",
+            "prefault": not self.hands_over,
+        }
+        present_bytes = work.ram_bytes, 0 if self.hands_over else work.ram_bytes
         common = common_order(self.channels, work)
         async with (
             PeerProcess({"side": "source", "guest": source_guest, **common}) as source,
@@ -65,7 +92,10 @@ class Ours(Contestant):
             uri = (await destination.hear("ready"))["uri"]
             await source.hear("ready")
             await trio.sleep(settling_s(work))
-            meters = [Meter(one.pid, work.ram_bytes) for one in (source, destination)]
+            meters = [
+                Meter(one.pid, present)
+                for one, present in zip((source, destination), present_bytes, strict=True)
+            ]
             began = time.perf_counter()
             await source.tell(uri)
             await destination.hear("done")
@@ -76,6 +106,9 @@ class Ours(Contestant):
                 await trio.sleep(0.2)
             await destination.tell("verify")
             verdict = await destination.hear("verdict")
+        handed_over = statistics["sections"]["ram"].get("shared_bytes", 0)
+        if self.hands_over and handed_over < work.ram_bytes:
+            raise PeerFailed(f"of {work.ram_bytes} bytes {handed_over} were handed over")
         return Move(
             total_s,
             work.data_bytes,

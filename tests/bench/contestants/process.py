@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import trio
@@ -17,6 +19,12 @@ Json = dict[str, Any]
 
 _READY_TIMEOUT_S: Final = 120.0
 _LONGEST_LINE_BYTES: Final = 1 << 20
+
+
+def environment() -> dict[str, str]:
+    """In which Python finds the modules of this program, whoever has started it."""
+    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 class PeerFailed(Exception):
@@ -38,7 +46,7 @@ class PeerProcess:
 
     async def __aenter__(self) -> Self:
         self._process = await trio.lowlevel.open_process(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()
         )
         return self
 

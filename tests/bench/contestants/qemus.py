@@ -10,10 +10,12 @@ import trio
 from qemu_peer.find import NO_QEMU, QemuBinary
 from qemu_peer.process import MigrationFailed, QemuProcess
 
+from bench import images
 from bench.contestants.base import Contestant
 from bench.load import write_load_image
 from bench.measuring import Meter, Move
 from bench.place import DESTINATION, SOURCE
+from bench.stamps import is_later, last_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,10 +25,10 @@ if TYPE_CHECKING:
     from bench.workloads import Workload
 
 MACHINE: Final = "pc"
-FIRMWARE_BYTES: Final = 1 << 20
-"""Below this the firmware writes while a guest runs, and the guest keeps its code."""
 
 _MOVE_TIMEOUT_S: Final = 120.0
+_ROUND_TIMEOUT_S: Final = 60.0
+_POLL_S: Final = 0.02
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,8 @@ class Qemus(Contestant):
 
     binary: QemuBinary | None = None
 
-    @property
-    def uses_images(self) -> bool:
-        return True
+    def own_bytes(self, work: Workload) -> int:
+        return 0
 
     @property
     def sides(self) -> str:
@@ -70,12 +71,14 @@ class Qemus(Contestant):
             total_s = time.perf_counter() - began
             used = [meter.read() for meter in meters]
             info = await source.migration()
+            seen_downtime_s = await stood_still_s(source, destination) if work.is_running else None
             is_right = await has_arrived(destination, work, place.image(SOURCE))
         return Move(
             total_s,
             work.data_bytes,
             source=used[0],
             destination=used[1],
+            seen_downtime_s=seen_downtime_s,
             is_right=is_right,
             **figures(info),
         )
@@ -138,13 +141,20 @@ async def listen(destination: QemuProcess, uri: str, work: Workload, channels: i
 
 
 async def start(source: QemuProcess, work: Workload, channels: int) -> None:
-    """Have a guest do what it does until it is moved."""
+    """Have a guest do what it does until it is moved.
+
+    Raises:
+        trio.TooSlowError: It does not.
+    """
     await set_up(source, work, channels)
-    if work.is_running:
-        await source.cont()
-        await trio.sleep(1.5)  # the firmware takes a moment until the guest writes
-    else:
+    if not work.is_running:
         await trio.sleep(0.1)
+        return
+    before = last_stamp(source.ram_path, work)
+    await source.cont()
+    with trio.fail_after(_ROUND_TIMEOUT_S):
+        while last_stamp(source.ram_path, work) == before:  # noqa: ASYNC110, nobody tells us
+            await trio.sleep(_POLL_S)
 
 
 async def moved(qemu: QemuProcess) -> None:
@@ -172,12 +182,27 @@ def figures(info: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+async def stood_still_s(source: QemuProcess, destination: QemuProcess) -> float:
+    """How long neither of two QEMUs ran a guest that has moved, by their events' own times.
+
+    Raises:
+        trio.TooSlowError: It still does not run.
+    """
+    stop = await source.qmp.wait_event("STOP", timeout_s=_MOVE_TIMEOUT_S)
+    resume = await destination.qmp.wait_event("RESUME", timeout_s=_MOVE_TIMEOUT_S)
+    return _time_s(resume) - _time_s(stop)
+
+
+def _time_s(event: Mapping[str, Any]) -> float:
+    stamp = event["timestamp"]
+    return float(stamp["seconds"] + stamp["microseconds"] / 1e6)
+
+
 async def has_arrived(destination: QemuProcess, work: Workload, expected: Path) -> bool:
     """Whether a QEMU's memory is as it must be; stops its guest."""
-    from bench import images
-
     if work.is_running:
         await destination.stop()
+        return await trio.to_thread.run_sync(is_later, expected, destination.ram_path, work)
     wrong = await trio.to_thread.run_sync(
         images.differing_pages, expected, destination.ram_path, work.ram_bytes
     )

@@ -13,7 +13,7 @@ from transship.engine.failures import as_migration_error, collapse
 from transship.engine.notifiers import Notice, Notifiers, StatusReached
 from transship.engine.stats import Statistics
 from transship.engine.status import MigrationStatus, check_transition
-from transship.errors import CancelledError
+from transship.errors import CancelledError, ChannelError, PeerFailedError
 
 if TYPE_CHECKING:
     from transship.abc.settings import Parameters, Settings
@@ -122,10 +122,16 @@ class Attempt(ABC):
         self._scope.cancel()
 
     async def _fail(self, caught: BaseException) -> NoReturn:
-        """Clean up after a failure, shielded, and raise what it comes down to."""
+        """Clean up after a failure, shielded, and raise what it comes down to.
+
+        A peer that notices a cancellation before we have ended does not make it a failure.
+        """
         reason = collapse(caught)
         error = as_migration_error(reason)
-        if isinstance(reason, trio.Cancelled):
+        is_interrupted = self._cancel_requested and isinstance(
+            error, (ChannelError, PeerFailedError)
+        )
+        if isinstance(reason, trio.Cancelled) or is_interrupted:
             error = CancelledError(self.cancelled_text)
         phase = self.status.value
         with trio.CancelScope(shield=True):

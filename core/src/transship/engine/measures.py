@@ -27,7 +27,8 @@ class Measures:
     Args:
         statistics: Kept up to date.
         pacer: Counts what is sent, and measures slices.
-        guest: Asked whether it runs: what is sent while it stands still counts by itself.
+        guest: Asked whether it runs: what is sent while it stands still counts by itself; and what
+            its dirty log is called.
         sections: The live ones of them are asked what they have counted.
         settings: Parameters are read again whenever they matter.
         now_s: Now.
@@ -64,7 +65,9 @@ class Measures:
         self._counters = now
         statistics.transferred_bytes = self._pacer.sent_bytes
         statistics.sections = {section.idstr: section.statistics() for section in self._live}
-        statistics.dirty_syncs = now.dirty_syncs
+        if now.dirty_syncs > before.dirty_syncs:
+            statistics.dirty_syncs = now.dirty_syncs
+            statistics.dirty_log = _dirty_log_in_use(self._guest)
         if not self._guest.is_running:
             statistics.downtime_bytes += now.sent_bytes - before.sent_bytes
         self._bandwidth = (
@@ -102,6 +105,12 @@ class Measures:
         if period is not None:
             self.statistics.period = period
         return period
+
+
+def _dirty_log_in_use(guest: Guest) -> str | None:
+    """The name of the log of memory that is sent; what another process has needs none."""
+    is_sent = any(not block.is_lent for block in guest.ram_blocks())
+    return guest.dirty_log().name if is_sent else None
 
 
 def _together(counters: Iterable[LiveCounters]) -> LiveCounters:

@@ -35,6 +35,8 @@ class Statistics:
         remaining_bytes: What is still to be sent, by the last estimate (source).
         total_bytes: Size of all RAM blocks.
         dirty_syncs: Synchronisations of the dirty log; the first and the final one count.
+        dirty_log: Name of that log; None as long as no memory is being sent, and where all of it
+            is handed over instead (source).
         bandwidth_bytes_per_s: Achieved in the last slice of 100 ms (source).
         pages_per_s: Pages handled in that slice, zero pages included (source).
         threshold_bytes: How much may be left at switchover: what the channel, at the lowest rate of
@@ -57,6 +59,7 @@ class Statistics:
     remaining_bytes: int = 0
     total_bytes: int = 0
     dirty_syncs: int = 0
+    dirty_log: str | None = None
     bandwidth_bytes_per_s: float = 0.0
     pages_per_s: float = 0.0
     threshold_bytes: int = 0

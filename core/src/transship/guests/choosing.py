@@ -14,12 +14,17 @@ from transship.memory.protection import check_write_protection
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from transship.guests.writeprotect import MappingElsewhere
     from transship.memory.ramblock import RAMBlock
 
 DirtyLogKind = Literal["auto", "marked", "write-protect", "comparing"]
 
 
-def dirty_log_for(blocks: Iterable[RAMBlock], kind: DirtyLogKind = "auto") -> MarkedDirtyLog:
+def dirty_log_for(
+    blocks: Iterable[RAMBlock],
+    kind: DirtyLogKind = "auto",
+    elsewhere: Iterable[MappingElsewhere] = (),
+) -> MarkedDirtyLog:
     """Make a dirty log; which kind it became, its ``name`` says.
 
     All of them take marks as well.
@@ -29,6 +34,8 @@ def dirty_log_for(blocks: Iterable[RAMBlock], kind: DirtyLogKind = "auto") -> Ma
         kind: ``auto`` for the best one that notices by itself what native code writes: write
             protection if the kernel has it, which is tried out, or else comparing. ``marked`` for a
             guest that marks all that it writes.
+        elsewhere: Mappings of the blocks through which other processes write. Write protection must
+            know them; comparing sees what they write anyhow.
 
     Raises:
         LocalError: Write protection was asked for and is not to be had.
@@ -44,7 +51,7 @@ def dirty_log_for(blocks: Iterable[RAMBlock], kind: DirtyLogKind = "auto") -> Ma
         if kind == "write-protect":
             raise
         return ComparingDirtyLog(memory)
-    return WriteProtectDirtyLog(memory)
+    return WriteProtectDirtyLog(memory, elsewhere)
 
 
 def _check(blocks: Sequence[RAMBlock]) -> None:

@@ -40,7 +40,7 @@ class ComparingDirtyLog(MarkedDirtyLog):
         self._are_read: set[RAMBlock] = set()
 
     def start(self) -> None:
-        """Copy all memory; takes about half a second a GiB.
+        """Copy all memory; takes a second or two a GiB.
 
         Raises:
             LocalError: It logs already, for another migration; or there is no memory for the copy.

@@ -58,7 +58,8 @@ class WriteProtectDirtyLog(MarkedDirtyLog):
     def start(self) -> None:
         """Protect all memory.
 
-        Takes some 20 ms a GiB, and a little longer where an earlier log has just been stopped.
+        Takes some 20 ms a GiB, much less where its pages are huge, and a little longer where an
+        earlier log has just been stopped.
 
         Raises:
             LocalError: It logs already, for another migration; or the kernel refuses.

@@ -13,6 +13,7 @@ from transship.cli.interrupts import SIGNALS, Interrupts
 from transship.cli.results import result_of
 from transship.engine.status import MigrationStatus
 from transship.errors import CancelledError, MigrationError
+from transship.guests.nolog import NoDirtyLog
 from transship.units import format_rate, format_size, format_time
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ def summary(attempt: Attempt, error: MigrationError | None) -> str:
         parts.append(f"downtime {format_time(statistics.downtime_s)}")
     if statistics.dirty_syncs:
         parts.append(f"{statistics.dirty_syncs} passes")
+    if statistics.dirty_log not in (None, NoDirtyLog.name):
+        parts.append(f"dirty log {statistics.dirty_log}")
     return f"{attempt.status.value}: {', '.join(parts)}"
 
 

@@ -15,7 +15,6 @@ from transship.engine.status import MigrationStatus as EngineStatus
 from transship.errors import CancelledError
 
 if TYPE_CHECKING:
-    from transship.abc.guest import Guest
     from transship.control.registry import Context
     from transship.engine.attempt import Attempt
     from transship.engine.migration import Migration
@@ -113,7 +112,8 @@ class MigrationInfo(Object):
 
     ``dirty-log``, which QEMU does not have, is who notes what the guest writes, on the source: the
     guest itself (``marked``), the kernel (``write-protect``), or nobody, so that all of its memory
-    is compared (``comparing``).
+    is compared (``comparing``); ``none`` for a guest that cannot write, or a name that its author
+    chose. It is left out where all memory is handed over instead of being sent.
     """
 
     status: MigrationStatus | None = None
@@ -148,7 +148,7 @@ async def query_migrate(context: Context) -> MigrationInfo:
     host = context.host
     info = MigrationInfo()
     if host.outgoing is not None:
-        info = _of_source(host.outgoing, host.guest)
+        info = _of_source(host.outgoing)
     elif host.incoming is not None:
         info = _of_destination(host.incoming)
     info.blocked_reasons = host.blocked_reasons() or None
@@ -165,7 +165,7 @@ def shown_status(attempt: Attempt, status: EngineStatus) -> MigrationStatus:
     return MigrationStatus(status.value)
 
 
-def _of_source(migration: Migration, guest: Guest) -> MigrationInfo:
+def _of_source(migration: Migration) -> MigrationInfo:
     status = shown_status(migration, migration.status)
     reason = _reason(migration)
     if migration.status not in _WITH_FIGURES:
@@ -176,7 +176,7 @@ def _of_source(migration: Migration, guest: Guest) -> MigrationInfo:
         status=status,
         ram=_ram(migration),
         xbzrle_cache=_xbzrle(migration) if migration.settings.has(Capability.XBZRLE) else None,
-        dirty_log=guest.dirty_log().name,
+        dirty_log=statistics.dirty_log,
         total_time=_ms(migration.elapsed_s),
         setup_time=_ms(statistics.setup_s or 0.0),
         expected_downtime=None if is_over else _ms(statistics.expected_downtime_s or 0.0),
