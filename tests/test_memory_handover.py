@@ -12,13 +12,13 @@ import trio.lowlevel
 from faults_support import Relay
 from qemu_peer.boot import assert_consecutive
 from qemu_peer.find import QemuBinary, qemu_binaries
+from support.between_us import Passage
 from support.passages import guest, listen, take, waiting_guest
 
 from transship.abc import Device, Parameters
 from transship.abc.channel import DescriptorPassing
-from transship.assembly import migrate, receive
+from transship.assembly import migrate
 from transship.engine import adopting
-from transship.errors import HandoverError, MigrationError
 from transship.guests.stored import StoredGuest
 from transship.guests.synthetic import SyntheticGuest
 from transship.memory.ramblock import RAMBlock
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from transship.engine.incoming import Incoming
-    from transship.engine.migration import Migration
-
 pytest.importorskip("transship_ram")
 pytest.importorskip("transship_unix")
 pytest.importorskip("transship_tcp")
@@ -42,8 +39,8 @@ RAM_BYTES: Final = 48 << 20
 PARAMETERS: Final = Parameters(max_bandwidth_bytes_per_s=0, stall_timeout_s=5)
 
 
-class Passage:
-    """A guest that writes, on its way to another process of ours, which is this one."""
+class Handover(Passage):
+    """A guest that writes, whose memory may be handed over."""
 
     def __init__(
         self,
@@ -56,50 +53,13 @@ class Passage:
     ) -> None:
         options: dict[str, Any] = {"dirty_rate_bytes_per_s": 64 << 20}
         options |= {"working_set_bytes": 8 << 20, "memory": "memfd", "devices": devices}
-        self.here = SyntheticGuest(RAM_BYTES, **options)
-        self.there = SyntheticGuest(RAM_BYTES, fill=False, devices=there_devices, **there)
-        self.uri = uri
-        self.listening = trio.Event()
-        self.incoming: Incoming = receive(
-            self.there,
+        super().__init__(
+            SyntheticGuest(RAM_BYTES, **options),
+            SyntheticGuest(RAM_BYTES, fill=False, devices=there_devices, **there),
             uri,
-            parameters=PARAMETERS,
+            PARAMETERS,
             capabilities=capabilities,
-            on_listening=self._on_listening,
         )
-        self._capabilities = capabilities
-        self.way: Callable[[str], str] = str
-        self.begun: Migration | None = None
-        self.errors: list[MigrationError] = []
-
-    def _on_listening(self, uri: str) -> None:
-        self.begun = migrate(
-            self.here, self.way(uri), parameters=PARAMETERS, capabilities=self._capabilities
-        )
-        self.listening.set()
-
-    @property
-    def outgoing(self) -> Migration:
-        """The source's side, which begins when the destination listens."""
-        assert self.begun is not None
-        return self.begun
-
-    async def run(self) -> None:
-        """Both sides, to whatever end."""
-        await self.here.resume()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._run, self.incoming)
-            await self.listening.wait()
-            nursery.start_soon(self._run, self.outgoing)
-
-    async def _run(self, side: Incoming | Migration) -> None:
-        try:
-            await side.run()
-        except MigrationError as error:
-            self.errors.append(error)
-            other = self.begun if side is self.incoming else self.incoming
-            if other is not None and other.status.value in ("none", "setup"):
-                other.cancel()
 
     @property
     def shared_bytes(self) -> int:
@@ -107,27 +67,20 @@ class Passage:
         return self.outgoing.statistics.sections["ram"].get("shared_bytes", 0)
 
     async def verdict(self) -> str:
-        """Which side has the guest, which is whole there and can be moved on.
-
-        Nothing of the other's memory is left in it: what is written there does not reach it.
-        """
+        """Which side has the guest, once it has run on for a moment."""
         await trio.sleep(0.02)
-        running = [self.here.is_running, self.there.is_running]
-        assert running.count(True) <= 1
-        has_moved = self.there.is_running
-        guest, other = (self.there, self.here) if has_moved else (self.here, self.there)
-        await guest.pause()
-        is_unconfirmed = any(isinstance(error, HandoverError) for error in self.errors)
-        assert is_unconfirmed or any(running)
+        return await super().verdict()
+
+    def disturb(self, other: SyntheticGuest) -> None:
+        """Nothing of the other's memory is left in the guest: what is written there stays there."""
         for block in other.ram_blocks():
             block.view[:] = b"\xff" * len(block.view)
-        assert (await trio.to_thread.run_sync(guest.verify)).ok
-        for block in (*guest.ram_blocks(), *other.ram_blocks()):
+
+    def look_at_memory(self) -> None:
+        """It can be moved on."""
+        for block in (*self.here.ram_blocks(), *self.there.ram_blocks()):
             assert not block.is_lent
-            assert is_unconfirmed or not block.is_borrowed
-        self.here.close()
-        self.there.close()
-        return "there" if has_moved else "here"
+            assert self.is_unconfirmed or not block.is_borrowed
 
 
 @pytest.fixture(autouse=True)
@@ -150,7 +103,7 @@ def memfds() -> int:
 
 @pytest.mark.parametrize("memory", ["anonymous", "memfd"])
 async def test_memory_is_handed_over_and_not_sent(memory: str, place: Path) -> None:
-    passage = Passage(f"unix:{place / 'in'}", memory=memory)
+    passage = Handover(f"unix:{place / 'in'}", memory=memory)
     await passage.run()
     assert not passage.errors
     total = passage.outgoing.statistics.total_bytes
@@ -162,7 +115,7 @@ async def test_memory_is_handed_over_and_not_sent(memory: str, place: Path) -> N
 
 
 async def test_memory_is_handed_over_beside_extra_channels(place: Path) -> None:
-    passage = Passage(f"unix:{place / 'in'}", capabilities=frozenset({"multifd"}))
+    passage = Handover(f"unix:{place / 'in'}", capabilities=frozenset({"multifd"}))
     await passage.run()
     assert not passage.errors
     assert passage.shared_bytes > RAM_BYTES
@@ -174,7 +127,7 @@ async def test_guest_that_moved_in_moves_on(place: Path) -> None:
     guest = None
     shared = []
     for uri in (f"unix:{place / '0'}", f"unix:{place / '1'}", "tcp:127.0.0.1:0"):
-        passage = Passage(uri)
+        passage = Handover(uri)
         if guest is not None:
             passage.here.close()
             passage.here = guest
@@ -191,7 +144,7 @@ async def test_guest_that_moved_in_moves_on(place: Path) -> None:
 
 
 async def test_over_tcp_memory_is_copied() -> None:
-    passage = Passage("tcp:127.0.0.1:0")
+    passage = Handover("tcp:127.0.0.1:0")
     await passage.run()
     assert passage.shared_bytes == 0
     assert await passage.verdict() == "there"
@@ -201,7 +154,7 @@ async def test_to_a_process_of_another_user_memory_is_copied(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 4242)
-    passage = Passage(f"unix:{place / 'in'}")
+    passage = Handover(f"unix:{place / 'in'}")
     await passage.run()
     assert passage.shared_bytes == 0
     assert await passage.verdict() == "there"
@@ -209,9 +162,9 @@ async def test_to_a_process_of_another_user_memory_is_copied(
 
 async def test_through_a_relay_memory_is_copied(place: Path) -> None:
     """Between two ends of a forwarded socket descriptors do not get through."""
-    passage = Passage(f"unix:{place / 'in'}")
+    passage = Handover(f"unix:{place / 'in'}")
     relay = Relay(str(place / "relay"), passage.uri)
-    passage.way = lambda _: relay.uri
+    passage.target = relay.uri
     async with trio.open_nursery() as nursery:
         await nursery.start(relay.run)
         await passage.run()
@@ -255,7 +208,7 @@ def _in_a_memfd(block: RAMBlock) -> RAMBlock:
 
 async def test_only_memory_that_can_be_handed_over_is(place: Path) -> None:
     """A block that is no memfd any more, since it had been given away once, is sent."""
-    passage = Passage(f"unix:{place / 'in'}")
+    passage = Handover(f"unix:{place / 'in'}")
     rom = passage.here.ram_blocks()[1]
     rom.lend()
     rom.give_away()
@@ -271,7 +224,7 @@ async def test_cancelled_at_any_moment_the_guest_is_on_one_side(side: str, place
     chance = random.Random(side)
     seen = set()
     for number in range(25):
-        passage = Passage(f"unix:{place / str(number)}")
+        passage = Handover(f"unix:{place / str(number)}")
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(passage.run)
@@ -295,7 +248,7 @@ async def test_destination_that_fails_late_leaves_the_memory_as_it_was(place: Pa
     def fail(state: object, version_id: int) -> None:
         raise ValueError("the device does not like it")
 
-    passage = Passage(
+    passage = Handover(
         f"unix:{place / 'in'}", devices=(register(),), there_devices=(register(post_load=fail),)
     )
     await passage.run()
@@ -311,7 +264,7 @@ async def test_device_that_writes_memory_while_it_loads_is_refused(place: Path) 
         with guest[0].ram_blocks()[0].view as ram:
             ram[:2] = b"xx"
 
-    passage = Passage(
+    passage = Handover(
         f"unix:{place / 'in'}", devices=(register(),), there_devices=(register(post_load=write),)
     )
     guest.append(passage.there)
@@ -322,7 +275,7 @@ async def test_device_that_writes_memory_while_it_loads_is_refused(place: Path) 
 
 async def test_guest_that_stayed_moves_later(place: Path) -> None:
     """After a failure nothing of the hand-over is left: the same guest is handed over again."""
-    passage = Passage(f"unix:{place / 'in'}")
+    passage = Handover(f"unix:{place / 'in'}")
 
     async def cancel() -> None:
         await passage.listening.wait()
@@ -335,7 +288,7 @@ async def test_guest_that_stayed_moves_later(place: Path) -> None:
         nursery.start_soon(cancel)
     if not passage.here.is_running:
         pytest.skip("the guest had moved before the cancellation came")
-    again = Passage(f"unix:{place / 'again'}")
+    again = Handover(f"unix:{place / 'again'}")
     again.here.close()
     again.here = passage.here
     passage.there.close()
@@ -389,7 +342,7 @@ async def test_descriptors_that_are_no_such_memory_are_refused(
             os.close(descriptor)
 
     monkeypatch.setattr(UnixChannel, "send_descriptors", send_forged)
-    passage = Passage(f"unix:{place / 'in'}")
+    passage = Handover(f"unix:{place / 'in'}")
     await passage.run()
     assert any(expected in (error.expected or "") for error in passage.errors)
     assert await passage.verdict() == "here"
@@ -413,7 +366,7 @@ async def test_answer_to_another_offer_leaves_the_guest_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(adopting, "wanted", lambda marks: forge(wanted(marks)))
-    passage = Passage(f"unix:{place / 'in'}")
+    passage = Handover(f"unix:{place / 'in'}")
     with trio.fail_after(20):
         await passage.run()
     assert any(expected in (error.expected or "") for error in passage.errors)
@@ -424,7 +377,7 @@ async def test_destination_that_adopts_another_number_is_refused(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adopting, "adopted", lambda blocks: adopted(blocks - 1))
-    passage = Passage(f"unix:{place / 'in'}")
+    passage = Handover(f"unix:{place / 'in'}")
     await passage.run()
     assert any("3 RAM blocks, or none" in (e.expected or "") for e in passage.errors)
     assert await passage.verdict() == "here"
@@ -435,7 +388,7 @@ async def test_page_of_memory_that_was_handed_over_is_refused(
 ) -> None:
     """A source that sends what it has lent does not change what the destination shows."""
     monkeypatch.setattr(RAMBlock, "lend", lambda block: block.memfd)
-    passage = Passage(f"unix:{place / 'in'}")
+    passage = Handover(f"unix:{place / 'in'}")
     await passage.run()
     assert any("whose memory was handed over" in str(error) for error in passage.errors)
     assert await passage.verdict() == "here"

@@ -8,18 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 import trio
+from support.between_us import Passage
 
 from transship.abc import Parameters
-from transship.assembly import migrate, receive
-from transship.errors import HandoverError, MigrationError
 from transship.guests.synthetic import SyntheticGuest
 from transship.wire.multifd import initial_packet
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from transship.engine.incoming import Incoming
-    from transship.engine.migration import Migration
 
 pytest.importorskip("transship_ram")
 pytest.importorskip("transship_unix")
@@ -32,59 +28,16 @@ PARAMETERS: Final = Parameters(
 MULTIFD: Final = frozenset({"multifd"})
 
 
-class Passage:
-    """A guest that writes, on its way to another process of ours, which is this one."""
-
-    def __init__(self, place: Path, parameters: Parameters = PARAMETERS) -> None:
-        self.here = SyntheticGuest(
-            RAM_BYTES, dirty_rate_bytes_per_s=64 << 20, working_set_bytes=8 << 20
-        )
-        self.there = SyntheticGuest(RAM_BYTES, fill=False)
-        self.uri = f"unix:{place / 'in'}"
-        self.listening = trio.Event()
-        self.incoming: Incoming = receive(
-            self.there,
-            self.uri,
-            parameters=PARAMETERS,
-            capabilities=MULTIFD,
-            on_listening=lambda _: self.listening.set(),
-        )
-        self.outgoing: Migration = migrate(
-            self.here, self.uri, parameters=parameters, capabilities=MULTIFD
-        )
-        self.errors: list[MigrationError] = []
-
-    async def run(self) -> None:
-        """Both sides, to whatever end."""
-        await self.here.resume()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._run, self.incoming)
-            await self.listening.wait()
-            nursery.start_soon(self._run, self.outgoing)
-
-    async def _run(self, side: Incoming | Migration) -> None:
-        try:
-            await side.run()
-        except MigrationError as error:
-            self.errors.append(error)
-            self.listening.set()  # it may have failed before that
-            other = self.outgoing if side is self.incoming else self.incoming
-            if other.status.value in ("none", "setup"):
-                other.cancel()
-
-    async def verdict(self) -> str:
-        """Which side has the guest, which is whole there; it may run on one at most."""
-        running = [self.here.is_running, self.there.is_running]
-        assert running.count(True) <= 1
-        has_moved = self.there.is_running
-        guest = self.there if has_moved else self.here
-        await guest.pause()
-        if not any(isinstance(error, HandoverError) for error in self.errors):
-            assert any(running)
-        assert (await trio.to_thread.run_sync(guest.verify)).ok
-        self.here.close()
-        self.there.close()
-        return "there" if has_moved else "here"
+def passage_in(place: Path, source_parameters: Parameters | None = None) -> Passage:
+    """A guest that writes, over extra channels."""
+    return Passage(
+        SyntheticGuest(RAM_BYTES, dirty_rate_bytes_per_s=64 << 20, working_set_bytes=8 << 20),
+        SyntheticGuest(RAM_BYTES, fill=False),
+        f"unix:{place / 'in'}",
+        PARAMETERS,
+        source_parameters,
+        MULTIFD,
+    )
 
 
 @pytest.mark.parametrize("side", ["source", "destination"])
@@ -94,7 +47,7 @@ async def test_cancelled_at_any_moment_the_guest_is_on_one_side(side: str, place
     for number in range(12):
         folder = place / str(number)
         folder.mkdir()
-        passage = Passage(folder)
+        passage = passage_in(folder)
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(passage.run)
@@ -106,7 +59,7 @@ async def test_cancelled_at_any_moment_the_guest_is_on_one_side(side: str, place
 
 @pytest.mark.parametrize("after_s", [0.005, 0.03, 0.06, 0.1])
 async def test_extra_channel_that_breaks_fails_both_sides(after_s: float, place: Path) -> None:
-    passage = Passage(place)
+    passage = passage_in(place)
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(passage.run)
@@ -120,7 +73,7 @@ async def test_extra_channel_that_breaks_fails_both_sides(after_s: float, place:
 
 async def test_destination_that_expects_more_channels_says_so(place: Path) -> None:
     fewer = Parameters(max_bandwidth_bytes_per_s=0, multifd_channels=CHANNELS - 1)
-    passage = Passage(place, fewer)
+    passage = passage_in(place, fewer)
     passage.incoming.parameters = Parameters(multifd_channels=CHANNELS, stall_timeout_s=0.5)
     with trio.fail_after(20):
         await passage.run()
@@ -129,7 +82,7 @@ async def test_destination_that_expects_more_channels_says_so(place: Path) -> No
 
 
 async def test_strangers_do_not_get_in_the_way(place: Path) -> None:
-    passage = Passage(place)
+    passage = passage_in(place)
     path = str(place / "in")
 
     async def knock() -> None:
@@ -150,7 +103,7 @@ async def test_strangers_do_not_get_in_the_way(place: Path) -> None:
 
 async def test_channel_with_a_number_that_is_taken_is_refused(place: Path) -> None:
     slow = Parameters(max_bandwidth_bytes_per_s=8 << 20, multifd_channels=CHANNELS)
-    passage = Passage(place, slow)
+    passage = passage_in(place, slow)
 
     async def intrude() -> None:
         await passage.listening.wait()

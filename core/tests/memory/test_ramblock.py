@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from transship.errors import LocalError, RemoteError
-from transship.memory import mappings
+from transship.memory import mappings, overlay
 from transship.memory.ramblock import RAMBlock
 
 if TYPE_CHECKING:
@@ -416,6 +416,22 @@ def test_what_is_written_before_the_block_is_owned_never_reaches_its_owner() -> 
     with pytest.raises(LocalError, match="was written while it was still"):
         here.own()
     assert there.view[3 * PAGE] == 0
+    here.abandon()
+    for block in (there, here):
+        block.close()
+
+
+def test_older_kernels_are_asked_in_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(pagemap: int, start: int, length: int) -> bool:
+        raise OSError(errno.ENOTTY, "no such question")
+
+    monkeypatch.setattr(overlay, "has_own_pages", unknown)
+    there, here = _lender(), RAMBlock.anonymous("pc.ram", 8 * PAGE)
+    here.adopt(os.dup(there.lend()))
+    here.check_unwritten()
+    here.view[3 * PAGE] = 1
+    with pytest.raises(LocalError, match="was written while it was still"):
+        here.check_unwritten()
     here.abandon()
     for block in (there, here):
         block.close()

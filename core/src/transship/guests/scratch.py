@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import mmap
 import os
+from typing import TYPE_CHECKING
 
 from transship.errors import LocalError
 from transship.guests.recorded import RecordedGuest
+from transship.memory.mappings import map_anonymous
 from transship.memory.ramblock import RAMBlock
 
 
 def physical_memory_bytes() -> int:
     """RAM of this computer."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+if TYPE_CHECKING:
+    import mmap
 
 
 class ScratchBlock(RAMBlock):
@@ -34,8 +39,7 @@ class ScratchBlock(RAMBlock):
         Raises:
             OSError: There are no such stretches of addresses left.
         """
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
-        return cls(idstr, mmap.mmap(-1, length, flags=flags), page_size=page_size)
+        return cls(idstr, map_anonymous(length), page_size=page_size)
 
     @property
     def is_whole(self) -> bool:

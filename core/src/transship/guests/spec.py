@@ -32,10 +32,9 @@ def parse_guest(text: str, *, incoming: bool = False) -> Guest:
     ``synthetic:…``      a :class:`~transship.guests.synthetic.SyntheticGuest`; options in any
                          order, all of them optional: ``ram`` (256MiB), ``dirty-rate`` (0),
                          ``working-set`` (an eighth of RAM), ``seed`` (0), ``zero`` (0), ``tick``
-                         (1ms), ``memory`` (``memfd``, or, for one that is to arrive,
-                         ``anonymous``), ``huge-pages`` (``yes``), ``prefault`` (``no``),
-                         ``dirty-log`` (``marked``; or ``write-protect``, ``comparing``,
-                         ``auto``), ``journal`` (none)
+                         (1ms), ``memory`` (``anonymous``; or ``memfd``), ``huge-pages``
+                         (``yes``), ``prefault`` (``no``), ``dirty-log`` (``marked``; or
+                         ``write-protect``, ``comparing``, ``auto``), ``journal`` (none)
     ``stored:DIR``       a checkpoint folder, to be sent
     ``module:factory``   what ``factory()`` of a Python module returns; dots lead to members
     ===================  ========================================================================

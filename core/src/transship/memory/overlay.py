@@ -31,7 +31,8 @@ _UNMAPPED_AT_ONCE: Final = 8 << 20
 """Takes less than a millisecond."""
 
 _PROT_NONE: Final = 0
-_ANONYMOUS: Final = -1
+_NO_FILE: Final = -1
+_FRESH: Final = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
 _MAP_FAILED: Final = ctypes.c_void_p(-1).value
 
 
@@ -58,8 +59,7 @@ def show_shared(mapping: mmap.mmap, file: int, length: int) -> None:
 
 def show_nothing(mapping: mmap.mmap, length: int) -> None:
     """Let a mapping be fresh memory of this process, all zero. Arguments and errors as above."""
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-    _map_over(mapping, _ANONYMOUS, length, flags)
+    _map_over(mapping, _NO_FILE, length, _FRESH)
 
 
 def is_written_here(mapping: mmap.mmap, length: int) -> bool:
@@ -74,7 +74,7 @@ def is_written_here(mapping: mmap.mmap, length: int) -> bool:
     except OSError as error:
         if error.errno not in (errno.ENOTTY, errno.EINVAL):
             raise
-        return _own_bytes(address_of(mapping)) > 0
+        return _has_own_memory(address_of(mapping))
     finally:
         os.close(pagemap)
 
@@ -92,8 +92,7 @@ def pages_moved_away(mapping: mmap.mmap, length: int) -> Iterator[None]:
     """
     address = address_of(mapping)
     room = length + _MOVED_AT_ONCE
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-    elsewhere = _mmap(None, room, _PROT_NONE, flags, _ANONYMOUS, 0)
+    elsewhere = _mmap(None, room, _PROT_NONE, _FRESH, _NO_FILE, 0)
     if elsewhere == _MAP_FAILED:
         yield
         return
@@ -113,7 +112,7 @@ def _unmap(address: int, length: int) -> None:
         _munmap(address + start, min(_UNMAPPED_AT_ONCE, length - start))
 
 
-def _own_bytes(address: int) -> int:
+def _has_own_memory(address: int) -> bool:
     """The same on older kernels, which then walk through all memory of this process."""
     prefix = f"{address:x}-"
     with open("/proc/self/smaps", encoding="ascii", errors="replace") as mappings:
@@ -122,7 +121,7 @@ def _own_bytes(address: int) -> int:
                 break
         for line in mappings:
             if line.startswith("Anonymous:"):
-                return int(line.split()[1])
+                return int(line.split()[1]) > 0
     raise FileNotFoundError(f"/proc/self/smaps does not list {prefix}")
 
 

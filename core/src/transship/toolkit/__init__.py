@@ -5,6 +5,7 @@ A plugin may import from here; nothing here knows of URIs, hooks or migrations.
 
 from __future__ import annotations
 
+from transship.toolkit.ancillary import descriptors_in, room_for_descriptors
 from transship.toolkit.blocking_socket import BlockingSocketReceiver, BlockingSocketSender
 from transship.toolkit.conflict import ConflictDetector
 from transship.toolkit.filling import fill_targets
@@ -19,5 +20,7 @@ __all__ = [
     "SocketChannel",
     "SocketFile",
     "SocketListener",
+    "descriptors_in",
     "fill_targets",
+    "room_for_descriptors",
 ]

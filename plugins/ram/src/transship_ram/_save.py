@@ -57,7 +57,6 @@ class RAMSaver:
         self._guest = guest
         self._settings = settings
         self._blocks: list[RAMBlock] = []
-        self._bitmaps: list[DirtyBitmap] = []
         self._readable: list[RAMBlock] = []
         self._sent: list[tuple[RAMBlock, DirtyBitmap]] = []
         self._scan = Scan(())
@@ -80,17 +79,17 @@ class RAMSaver:
         But for blocks that the destination has already.
         """
         self._blocks = blocks_in_order(self._guest)
-        self._bitmaps = [DirtyBitmap(block.pages) for block in self._blocks]
+        bitmaps = [DirtyBitmap(block.pages) for block in self._blocks]
         self._sent = [
             (block, bitmap)
-            for block, bitmap in zip(self._blocks, self._bitmaps, strict=True)
+            for block, bitmap in zip(self._blocks, bitmaps, strict=True)
             if not block.is_lent
         ]
         self._start_log()
         self._make_packers()
         for _, bitmap in self._sent:
             bitmap.mark_all()
-        self._scan = Scan(self._bitmaps)
+        self._scan = Scan(bitmaps)
         self._make_spreader()
         yield encode_table(self._blocks)
         if self._spreader is not None:
@@ -226,10 +225,11 @@ class RAMSaver:
 
     def _sync(self) -> None:
         self._syncs += 1
-        for block, bitmap in self._sent:
+        if self._sent:
             if self._log is None:
                 raise LocalError("the dirty log of a section that is not being sent", section="ram")
-            self._dirtied_pages += self._log.sync(block, bitmap)
+            for block, bitmap in self._sent:
+                self._dirtied_pages += self._log.sync(block, bitmap)
         self._scan.recount()
 
     def _pages(self, budget_bytes: float, most_scanned_bytes: float) -> Segments:

@@ -12,7 +12,7 @@ import trio
 
 from transship.abc import DescriptorPassing
 from transship.errors import ChannelError, PeerClosedError
-from transship.toolkit import SocketChannel
+from transship.toolkit import SocketChannel, descriptors_in, room_for_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -30,11 +30,10 @@ _BUFFER_BYTES: Final = 4 * 1024 * 1024
 208 KiB that a socket has. Sender and receiver then take turns half as often, which was measured to
 carry half as much again. Unlike TCP's, these buffers are not tuned by the kernel."""
 
-_INT_BYTES: Final = array.array("i").itemsize
 _MOST_DESCRIPTORS: Final = 253
 """In one message; source: unix(7)."""
 
-_ROOM_BYTES: Final = socket.CMSG_SPACE(_MOST_DESCRIPTORS * _INT_BYTES)
+_ROOM_BYTES: Final = room_for_descriptors(_MOST_DESCRIPTORS)
 _NOW_AND_NOT_INHERITED: Final = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
 
 
@@ -120,7 +119,7 @@ class UnixChannel(SocketChannel):
                 data, ancillary, flags, _ = self._socket.recvmsg(
                     1, _ROOM_BYTES, _NOW_AND_NOT_INHERITED
                 )
-                return data, _descriptors_in(ancillary), not flags & socket.MSG_CTRUNC
+                return data, descriptors_in(ancillary), not flags & socket.MSG_CTRUNC
             except BlockingIOError:
                 await self._wait(trio.lowlevel.wait_readable)
             except OSError as error:
@@ -131,14 +130,6 @@ class UnixChannel(SocketChannel):
             await ready(self._socket)
         except trio.ClosedResourceError:
             raise self._closed_here() from None
-
-
-def _descriptors_in(ancillary: Sequence[tuple[int, int, bytes]]) -> Sequence[int]:
-    descriptors = array.array("i")
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            descriptors.frombytes(data[: len(data) - len(data) % _INT_BYTES])
-    return tuple(descriptors)
 
 
 def _peer_of(connection: socket.socket) -> _Peer | None:

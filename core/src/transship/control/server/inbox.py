@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import logging
 import os
 import socket
@@ -11,10 +10,9 @@ from typing import TYPE_CHECKING, Final
 from transship.control.descriptors import UNCLAIMED_DESCRIPTORS
 from transship.control.server.jsonstream import JsonReader
 from transship.control.server.limits import READ_BYTES
+from transship.toolkit import descriptors_in, room_for_descriptors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import trio
 
     from transship.control.server.jsonstream import Found
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger(__name__)
 
-_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(UNCLAIMED_DESCRIPTORS * array.array("i").itemsize)
+_ANCILLARY_BYTES: Final = room_for_descriptors(UNCLAIMED_DESCRIPTORS)
 """Room for the file descriptors that may come at once; the kernel closes those beyond."""
 
 
@@ -88,7 +86,7 @@ class Inbox:
         data, ancillary, flags, _ = await self._socket.recvmsg(
             READ_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC
         )
-        descriptors = _descriptors(ancillary)
+        descriptors = descriptors_in(ancillary)
         if flags & socket.MSG_CTRUNC:
             # Which of them are missing cannot be known, so none of them can be trusted.
             _LOG.warning("closed file descriptors of %s: too many at once", self._session.peer)
@@ -97,12 +95,3 @@ class Inbox:
         else:
             self._session.descriptors.arrived(descriptors)
         return data
-
-
-def _descriptors(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
-    """The file descriptors in what came beside the bytes."""
-    descriptors = array.array("i")
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
-    return list(descriptors)
