@@ -6,6 +6,7 @@ the engine.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from transship.abc.settings import NO_COMPRESSION, QEMU_10_0, Parameters, Settings
@@ -37,10 +38,12 @@ _NO_OPTIONS: Mapping[str, str | int | bool] = {}
 
 
 def load_plugins() -> None:
-    """Import what the first migration would otherwise wait for: sections and kernels; blocks.
+    """Import what the first migration would otherwise wait for; blocks.
 
-    Never fails: what cannot be imported is an error of the migration that needs it.
+    That is the sections, the kernels and what most transports are made of. Never fails: what
+    cannot be imported is an error of the migration that needs it.
     """
+    importlib.import_module("transship.toolkit")
     install_kernels()
     section_factories()
 

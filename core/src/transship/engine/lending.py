@@ -91,9 +91,10 @@ class Lender:
     def give_away(self) -> None:
         """The guest is the destination's: what is written here no longer reaches it.
 
-        Nobody writes here any more, so a kernel that refuses does no harm.
+        Nobody writes here any more, so a kernel that refuses does no harm. The largest block comes
+        last, as the others would wait while its pages are let go of.
         """
-        for block in self._lent:
+        for block in sorted(self._lent, key=lambda block: block.max_length):
             try:
                 block.give_away()
             except OSError:

@@ -301,7 +301,7 @@ def available() -> tuple[Kernels, ...]:
 
 def current() -> Kernels:
     """The fastest implementation at hand; ``current().name`` says which."""
-    return available()[0]
+    return _installed[0] if _installed else available()[0]
 
 
 def install(kernels: Kernels) -> None:

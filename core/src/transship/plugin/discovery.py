@@ -12,8 +12,10 @@ Nothing here knows what a migration does with a plugin.
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final, NoReturn, cast
 
 from transship.errors import PluginError
@@ -28,7 +30,7 @@ from transship.plugin.selection import Selection
 from transship.plugin.transport import PluginTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from importlib.metadata import Distribution, EntryPoint
 
     from transship.abc.compression import Compression
@@ -159,14 +161,28 @@ class _Installed:
         )
 
 
-def _installed(group: str) -> list[_Installed]:
+def _installed(group: str) -> Sequence[_Installed]:
     """The entry points of a group, of every distribution on the path, in order of name."""
+    return _found_on(tuple((folder, _changed_ns(folder)) for folder in sys.path), group)
+
+
+@lru_cache
+def _found_on(path: tuple[tuple[str, int], ...], group: str) -> Sequence[_Installed]:
+    """Read the metadata of all distributions: some milliseconds, once for each state of a path."""
     from importlib.metadata import entry_points
 
     found = [
         _Installed(point, *_name_and_version(point.dist)) for point in entry_points(group=group)
     ]
-    return sorted(found, key=lambda entry: (entry.name, entry.distribution))
+    return tuple(sorted(found, key=lambda entry: (entry.name, entry.distribution)))
+
+
+def _changed_ns(folder: str) -> int:
+    """When something was last installed in a folder, or removed from it."""
+    try:
+        return os.stat(folder or ".").st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _only(

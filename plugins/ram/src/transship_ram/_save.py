@@ -79,18 +79,19 @@ class RAMSaver:
         But for blocks that the destination has already.
         """
         self._blocks = blocks_in_order(self._guest)
-        bitmaps = [DirtyBitmap(block.pages) for block in self._blocks]
+        bitmaps = [DirtyBitmap(0 if block.is_lent else block.pages) for block in self._blocks]
         self._sent = [
             (block, bitmap)
             for block, bitmap in zip(self._blocks, bitmaps, strict=True)
             if not block.is_lent
         ]
         self._start_log()
-        self._make_packers()
         for _, bitmap in self._sent:
             bitmap.mark_all()
         self._scan = Scan(bitmaps)
-        self._make_spreader()
+        if self._sent or channel_count(self._settings):
+            self._make_packers()
+            self._make_spreader()
         yield encode_table(self._blocks)
         if self._spreader is not None:
             yield from self._spreader.begin()

@@ -68,10 +68,12 @@ class LoadedBlock:
         self._block = block
         self._page_size = block.page_size
         self._kernels = kernels.current()
-        self._touched = bytearray(self.page_count)
-        if not block.is_untouched:
-            self._touched[:] = b"\x01" * self.page_count
+        self._touched = self._all_touched(not block.is_untouched)
         self._marks = np.frombuffer(self._touched, np.uint8)
+
+    def _all_touched(self, is_touched: bool) -> bytearray:
+        """One byte a page; none where no page may come."""
+        return bytearray((is_touched,)) * (0 if self.is_borrowed else self.page_count)
 
     @property
     def is_borrowed(self) -> bool:
