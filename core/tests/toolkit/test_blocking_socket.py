@@ -104,9 +104,46 @@ def test_broken_connection_is_told_in_the_channels_words(
             receive(receiver_of(near))
 
 
+def send_segments(sender: BlockingSocketSender, data: bytes) -> None:
+    sender.send([data])
+
+
+def send_with_a_function(sender: BlockingSocketSender, data: bytes) -> None:
+    def write_all(descriptor: int) -> int:
+        done = 0
+        while done < len(data):
+            done += os.write(descriptor, data[done:])
+        return done
+
+    assert sender.send_with(write_all) == len(data)
+
+
+each_way_to_send = pytest.mark.parametrize("send", [send_segments, send_with_a_function])
+
+
+@each_way_to_send
+def test_bytes_go(
+    send: Callable[[BlockingSocketSender, bytes], None], pair: tuple[socket.socket, socket.socket]
+) -> None:
+    near, far = pair
+    send(BlockingSocketSender(near, "peer", 10.0, broken), b"stream")
+    assert far.recv(7) == b"stream"
+
+
+@each_way_to_send
 def test_sender_that_nobody_reads_from_gives_up(
-    pair: tuple[socket.socket, socket.socket],
+    send: Callable[[BlockingSocketSender, bytes], None], pair: tuple[socket.socket, socket.socket]
 ) -> None:
     sender = BlockingSocketSender(pair[0], "peer", 0.05, broken)
     with pytest.raises(StalledError, match="took nothing"):
-        sender.send([bytes(16 << 20)])
+        send(sender, bytes(16 << 20))
+
+
+@each_way_to_send
+def test_interruption_ends_sending(
+    send: Callable[[BlockingSocketSender, bytes], None], pair: tuple[socket.socket, socket.socket]
+) -> None:
+    sender = BlockingSocketSender(pair[0], "peer", 10.0, broken)
+    threading.Timer(0.05, sender.interrupt).start()
+    with pytest.raises(ChannelError, match="closed on this side"):
+        send(sender, bytes(16 << 20))

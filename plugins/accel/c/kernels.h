@@ -31,6 +31,11 @@ int64_t transship_receive_packets(
     int socket, uint8_t *packet, uint64_t packet_bytes, const uint8_t *like, uint64_t page_size,
     uint8_t *memory, uint64_t memory_bytes, uint8_t *touched, uint64_t most_ns, int64_t *counts);
 
+int64_t transship_send_packets(
+    int socket, uint8_t *packet, uint64_t packet_bytes, uint64_t number, uint64_t page_size,
+    const uint8_t *memory, uint64_t memory_bytes,
+    const int64_t *pages, const uint8_t *zeros, uint64_t count, int finds_zeros, int64_t *counts);
+
 int64_t transship_scatter_pages(
     const uint8_t *source, uint64_t source_bytes, const int64_t *positions, uint64_t page_size,
     uint8_t *memory, uint64_t memory_bytes, const int64_t *pages, uint64_t count);

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import sysconfig
 import threading
 import time
@@ -13,9 +15,11 @@ import pytest
 
 from transship.memory import kernels as known
 from transship.plugin.discovery import install_kernels
+from transship.wire.multifd import HEADER_BYTES, packet_bytes
 from transship_accel import _native, kernels
 
 PAGE = 4096
+PACKET = packet_bytes(PAGE)
 FULL, ZERO = 0x28, 0x22
 
 
@@ -49,6 +53,43 @@ def test_page_that_is_not_there_is_refused(page: int) -> None:
         )
     with pytest.raises(ValueError, match="not in the memory"):
         kernels.scatter_pages(bytes(PAGE), numbers(0), PAGE, memory, numbers(page))
+    near, far = socket.socketpair()
+    with near, far:
+        with pytest.raises(ValueError, match="not in the memory"):
+            kernels.send_packets(
+                near.fileno(), bytearray(PACKET), 0, PAGE, memory, numbers(page), bytes(1), False
+            )
+        with pytest.raises(BlockingIOError):
+            far.recv(1, socket.MSG_DONTWAIT)
+
+
+def test_packets_to_nobody_are_an_error_of_the_socket() -> None:
+    near, far = socket.socketpair()
+    far.close()
+    with near, pytest.raises(BrokenPipeError):
+        kernels.send_packets(
+            near.fileno(), bytearray(PACKET), 0, PAGE, bytes(PAGE), numbers(0), bytes(1), False
+        )
+
+
+def test_packets_that_nobody_takes_time_out() -> None:
+    near, far = socket.socketpair()
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 0, 50_000))
+    memory = os.urandom(512 * PAGE)
+    with near, far, pytest.raises(BlockingIOError):
+        kernels.send_packets(
+            near.fileno(), bytearray(PACKET), 0, PAGE, memory, numbers(*range(512)), bytes(512),
+            False,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [0, HEADER_BYTES, HEADER_BYTES + 8 * 1025])
+def test_packet_that_cannot_be_filled_is_refused(size: int) -> None:
+    near, far = socket.socketpair()
+    with near, far, pytest.raises(ValueError, match="memory"):
+        kernels.send_packets(
+            near.fileno(), bytearray(size), 0, PAGE, bytes(PAGE), numbers(0), bytes(1), False
+        )
 
 
 @pytest.mark.parametrize("position", [-1, 1, 1 << 62, -(1 << 63)])

@@ -64,7 +64,7 @@ def everything(segments: Segments) -> bytes:
     sent = bytearray()
     for segment in segments:
         if isinstance(segment, ChannelWork):
-            sent += b"".join(segment.make(0))
+            sent += b"".join(piece for some in segment.make(0) for piece in some)
         else:
             sent += segment
     return bytes(sent)

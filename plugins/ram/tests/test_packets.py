@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from transship.abc import NO_DESCRIPTOR, FromDescriptor, Settings
+from transship.abc import NO_DESCRIPTOR, ChannelWork, FromDescriptor, Settings
 from transship.errors import StreamError
 from transship.memory import kernels
 from transship.memory.ramblock import RAMBlock
@@ -43,7 +43,7 @@ def filled_block(seed: int, idstr: str = "a") -> RAMBlock:
 
 @pytest.fixture(autouse=True, params=["views", "descriptor"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether a channel fills views, or lets a kernel receive from its descriptor."""
+    """Whether a channel takes and fills views, or lets a kernel use its descriptor."""
     install_kernels()
     if request.param == "descriptor" and kernels.packet_kernel() is None:
         pytest.skip("there are no compiled kernels")
@@ -88,8 +88,28 @@ def send_all(channel: socket.socket, data: bytes) -> None:
 
 def made(block: RAMBlock, pages: Iterable[int], *, finds_zeros: bool = True) -> bytes:
     maker = PacketMaker(PAGE, 1, Settings(), finds_zeros=finds_zeros)
-    work = maker.work(block, np.array(list(pages), np.int64))
-    return b"".join(work.make(0))
+    return sent(maker.work(block, np.array(list(pages), np.int64)))
+
+
+def sent(work: ChannelWork) -> bytes:
+    """What goes over a channel."""
+    if work.send is None or not has_descriptor:
+        return b"".join(segment for some in work.make(0) for segment in some)
+    near, far = socket.socketpair()
+    came = bytearray()
+
+    def receive_all() -> None:
+        while some := far.recv(1 << 20):
+            came.extend(some)
+
+    receiving = threading.Thread(target=receive_all)
+    receiving.start()
+    with near:
+        size = work.send(0, near.fileno())
+    receiving.join()
+    far.close()
+    assert size == len(came)
+    return bytes(came)
 
 
 def packet(
@@ -133,7 +153,7 @@ def test_views_are_let_go_of() -> None:
 def test_channel_waits_for_the_stream_after_a_sync() -> None:
     block = filled_block(1)
     maker = PacketMaker(PAGE, 1, Settings(), finds_zeros=True)
-    sync = b"".join(maker.sync().make(0))
+    sync = sent(maker.sync())
     assert load(block, sync + made(block, [5]) + sync) == 2
 
 

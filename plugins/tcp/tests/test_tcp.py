@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from transship.abc import Address
+from transship.abc import Address, ExtraChannels
 from transship.errors import ConnectError, PeerClosedError
 from transship.testing.checking import blocked_receive, blocked_send, receive_exactly
 from transship_tcp import _transport, plugin
@@ -270,6 +270,19 @@ async def test_both_ends_are_set_up_for_migration(keep_alive: bool) -> None:
                 if keep_alive:
                     assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
             await destination.aclose()
+
+
+async def test_little_waits_in_extra_channels_within_one_host() -> None:
+    async with listening("tcp:127.0.0.1:0") as listener, connected(listener.uri) as first:
+        more: ExtraChannels | None = first.capability(ExtraChannels)  # type: ignore[type-abstract]
+        assert more is not None
+        async with more.open_channel() as extra:
+            main, other = (
+                channel._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)  # type: ignore[attr-defined]
+                for channel in (first, extra)
+            )
+        assert other == 512 * 1024, "the kernel doubles what it is asked for"
+        assert main > other
 
 
 async def test_multipath_is_used_where_the_host_has_it() -> None:

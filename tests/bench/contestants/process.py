@@ -22,9 +22,15 @@ _LONGEST_LINE_BYTES: Final = 1 << 20
 
 
 def environment() -> dict[str, str]:
-    """In which Python finds the modules of this program, whoever has started it."""
+    """In which Python finds the modules of this program, whoever has started it.
+
+    And keeps what it has compiled, as it does where software is installed.
+    """
     paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    inherited = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
+    return inherited | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 class PeerFailed(Exception):

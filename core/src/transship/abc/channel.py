@@ -174,6 +174,18 @@ class BlockingSender(ABC):
             ChannelError: It broke, or was interrupted.
         """
 
+    def send_with(self, send: Callable[[int], int]) -> int | None:
+        """Let a function send over the descriptor that carries the same bytes, if there is one.
+
+        Args:
+            send: Called with the descriptor, which blocks as the other methods do; returns how
+                many bytes went.
+
+        Returns:
+            The same; None if there is no such descriptor. Errors as above.
+        """
+        return None
+
     @abstractmethod
     def interrupt(self) -> None:
         """Break a call under way, and all later ones; from any thread, idempotent.

@@ -7,7 +7,7 @@ which bytes it wants (:mod:`transship.wire.reader`). So it is tested with bytes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
@@ -24,16 +24,20 @@ class ChannelWork:
     """Something to be sent over extra channels, beside the stream.
 
     Args:
-        make: Called in the thread of a channel, with its number from 0: returns what goes over
-            it, borrowed until it is called for that channel again.
+        make: Called in the thread of a channel, with its number from 0: yields what goes over it,
+            some buffers at a time, borrowed until the next are asked for.
         size_bytes: How much that is, about.
         on_every_channel: Whether all of them are to send it, each after everything that it was
             given before, and before everything it is given later; or just one, whichever.
+        send: Called instead, if given, where the channel is a descriptor: sends the same, and
+            returns how many bytes that was. Gets the number and the descriptor, which blocks, and
+            carries the channel's bytes as they are; an ``OSError`` is the channel's.
     """
 
-    make: Callable[[int], Sequence[Buffer]]
+    make: Callable[[int], Iterable[Sequence[Buffer]]]
     size_bytes: int
     on_every_channel: bool = False
+    send: Callable[[int, int], int] | None = None
 
 
 Body: TypeAlias = Generator[Buffer, None, bool]

@@ -272,6 +272,38 @@ class PacketKernel(Protocol):
             OSError: The socket broke, or its time-out has passed.
         """
 
+    def send_packets(
+        self,
+        descriptor: int,
+        packet: Buffer,
+        number: int,
+        page_size: int,
+        memory: Buffer,
+        pages: Buffer,
+        zeros: Buffer,
+        finds_zeros: bool,
+    ) -> tuple[int, int]:
+        """Send pages in packets, from where they are.
+
+        Args:
+            descriptor: Of a socket that blocks.
+            packet: One as long as each, with the format, the flags, the room and the block's name
+                that all shall have; the rest of it is filled in.
+            number: Of the first packet; they count on.
+            page_size: Bytes of a page.
+            memory: Of that block; may change meanwhile.
+            pages: Numbers of the pages.
+            zeros: One byte for each: 1 for a page that is known to be zero, and is not read.
+            finds_zeros: Whether the other pages that are zero are sent as such.
+
+        Returns:
+            How many pages had data, and how many bytes went.
+
+        Raises:
+            OSError: The socket broke, or its time-out has passed.
+            ValueError: A page is not in the memory.
+        """
+
 
 class PacketsOutcome(IntEnum):
     """How :meth:`PacketKernel.receive_packets` ended."""

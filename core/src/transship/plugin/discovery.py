@@ -163,18 +163,22 @@ class _Installed:
 
 def _installed(group: str) -> Sequence[_Installed]:
     """The entry points of a group, of every distribution on the path, in order of name."""
-    return _found_on(tuple((folder, _changed_ns(folder)) for folder in sys.path), group)
+    path = tuple((folder, _changed_ns(folder)) for folder in sys.path)
+    return [entry for entry in _found_on(path) if entry.group == group]
 
 
-@lru_cache
-def _found_on(path: tuple[tuple[str, int], ...], group: str) -> Sequence[_Installed]:
+@lru_cache(maxsize=2)
+def _found_on(path: tuple[tuple[str, int], ...]) -> Sequence[_Installed]:
     """Read the metadata of all distributions: some milliseconds, once for each state of a path."""
     from importlib.metadata import entry_points
 
+    every = entry_points()
     found = [
-        _Installed(point, *_name_and_version(point.dist)) for point in entry_points(group=group)
+        _Installed(point, *_name_and_version(point.dist))
+        for group in _HOOKS
+        for point in every.select(group=group)
     ]
-    return tuple(sorted(found, key=lambda entry: (entry.name, entry.distribution)))
+    return sorted(found, key=lambda entry: (entry.name, entry.distribution))
 
 
 def _changed_ns(folder: str) -> int:

@@ -115,6 +115,10 @@ class BlockingSocketSender(_Half, BlockingSender):
             views = [stack.enter_context(as_bytes(segment)) for segment in segments]
             self._all(views, self._socket.sendmsg)
 
+    def send_with(self, send: Callable[[int], int]) -> int:
+        """Let a function send; see :meth:`BlockingSender.send_with`."""
+        return self._call(lambda: send(self._socket.fileno()))
+
 
 class BlockingSocketReceiver(_Half, BlockingReceiver):
     """Receives over a socket."""

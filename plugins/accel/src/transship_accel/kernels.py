@@ -27,6 +27,7 @@ __all__ = [
     "pack_pages",
     "receive_packets",
     "scatter_pages",
+    "send_packets",
     "xbzrle_decode",
     "xbzrle_encode",
 ]
@@ -207,6 +208,42 @@ def receive_packets(
     if counts[3]:
         raise OSError(counts[3], os.strerror(counts[3]))
     return outcome, counts[0], counts[1], counts[2]
+
+
+def send_packets(
+    descriptor: int,
+    packet: Buffer,
+    number: int,
+    page_size: int,
+    memory: Buffer,
+    pages: Buffer,
+    zeros: Buffer,
+    finds_zeros: bool,
+) -> tuple[int, int]:
+    counts = ffi.new("int64_t[3]")
+    with _Views() as views:
+        header, view = views.bytes(packet, writable=True), views.bytes(memory)
+        numbers, marks = views.numbers(pages), views.bytes(zeros)
+        _check_counts(len(marks), len(numbers))
+        _checked(
+            lib.transship_send_packets(
+                descriptor,
+                header,
+                len(header),
+                number,
+                page_size,
+                view,
+                len(view),
+                numbers,
+                marks,
+                len(numbers),
+                finds_zeros,
+                counts,
+            )
+        )
+    if counts[2]:
+        raise OSError(counts[2], os.strerror(counts[2]))
+    return counts[0], counts[1]
 
 
 def scatter_pages(

@@ -20,18 +20,23 @@ from transship.wire.multifd import (
     packet_capacity,
 )
 from transship_ram._arrays import runs_of
-from transship_ram._zeros import find_zeros
+from transship_ram._zeros import find_holes, find_zeros
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from transship.abc import Compressor, Settings
     from transship.buffers import Buffer
+    from transship.memory.kernels import PacketKernel
     from transship.memory.ramblock import RAMBlock
     from transship_ram._arrays import Numbers
 
-WORK_BYTES: Final = 4 * MIB
-"""Guest memory that a channel is given at once: eight packets, which leave in one system call."""
+_FIRST_WORK_BYTES: Final = 4 * MIB
+_MOST_WORK_BYTES: Final = 32 * MIB
+"""Guest memory that a channel is given at once: little at first, as it may be a slow one."""
+
+_BATCH_BYTES: Final = 4 * MIB
+"""Guest memory in packets that leave in one system call, where no kernel sends them: eight."""
 
 _MOST_RUNS: Final = 64
 """Pages that lie in more runs than this in a packet are gathered first, which costs less than a
@@ -44,6 +49,7 @@ class _Lane:
 
     Args:
         compressor: Its own.
+        packet: Filled by the kernel, if there is one.
         room: Where scattered pages are gathered.
         normal: Pages sent in full.
         duplicate: Pages sent as zero.
@@ -51,6 +57,7 @@ class _Lane:
     """
 
     compressor: Compressor | None
+    packet: bytearray
     room: bytearray = field(default_factory=bytearray)
     normal: int = 0
     duplicate: int = 0
@@ -78,24 +85,24 @@ class PacketMaker:
         self._kernels = kernels.current()
         compression = settings.compression
         self._method = compression.wire_flag if compression else 0
+        self._packet_kernel = None if compression else kernels.packet_kernel()
+        self._work_bytes = _FIRST_WORK_BYTES
         self._lanes = [
-            _Lane(compression.compressor(settings.parameters) if compression else None)
+            _Lane(
+                compression.compressor(settings.parameters) if compression else None,
+                bytearray(self._packet_bytes),
+            )
             for _ in range(channels)
         ]
 
-    @property
-    def most_pages(self) -> int:
-        """How many pages a piece of work has at most."""
-        return WORK_BYTES // self._page_size
-
     def work_pages(self, budget_bytes: float) -> int:
-        """How many pages a piece of work should have, if so much is to be sent in all.
+        """How many pages the next piece of work should have, if so much is to be sent in all.
 
         No channel is to have more than its share of a slice: what a slow one has been given is
         still to be sent when the guest stands still.
         """
         share = budget_bytes / len(self._lanes) / self._page_size
-        return int(min(max(share, self._capacity), self.most_pages))
+        return int(min(max(share, self._capacity), self._work_bytes // self._page_size))
 
     @property
     def normal(self) -> int:
@@ -115,7 +122,7 @@ class PacketMaker:
     def expected_bytes(self, pages: int) -> int:
         """How many bytes work for so many pages will be, going by what it was so far."""
         handled = self.normal + self.duplicate
-        if handled < self.most_pages:
+        if handled * self._page_size < _FIRST_WORK_BYTES:
             return pages * self._page_size
         return max(pages * self.sent_bytes // handled, 1)
 
@@ -127,21 +134,55 @@ class PacketMaker:
             pages: Their numbers, ascending, at least one.
         """
 
-        def make(number: int) -> Sequence[Buffer]:
-            return self._pages(self._lanes[number], block, pages)
+        def make(number: int) -> Iterator[Sequence[Buffer]]:
+            for start in range(0, len(pages), batch):
+                yield self._pages(self._lanes[number], block, pages[start : start + batch])
 
-        return ChannelWork(make, len(pages) * self._page_size)
+        def send(number: int, descriptor: int) -> int:
+            assert kernel is not None
+            return self._send(kernel, self._lanes[number], descriptor, block, pages)
+
+        kernel, batch = self._packet_kernel, _BATCH_BYTES // self._page_size
+        self._work_bytes = min(2 * self._work_bytes, _MOST_WORK_BYTES)
+        size_bytes = len(pages) * self._page_size
+        return ChannelWork(make, size_bytes, send=None if kernel is None else send)
 
     def sync(self) -> ChannelWork:
         """Let every channel wait for the stream, when it has sent what it was given before."""
 
-        def make(number: int) -> Sequence[Buffer]:
+        def make(number: int) -> Iterator[Sequence[Buffer]]:
             header = PacketHeader(SYNC, 0, 0, 0, next(self._numbers), 0, b"")
             packet = header.pack().ljust(self._packet_bytes, b"\0")
             self._lanes[number].sent_bytes += len(packet)
-            return (packet,)
+            yield (packet,)
 
         return ChannelWork(make, self._packet_bytes, on_every_channel=True)
+
+    def _send(
+        self, kernel: PacketKernel, lane: _Lane, descriptor: int, block: RAMBlock, pages: Numbers
+    ) -> int:
+        """The same as to send :meth:`_pages`, without Python's doing for each packet."""
+        zeros = find_holes(block, pages) if self._finds_zeros else np.zeros(len(pages), np.bool_)
+        header = PacketHeader(0, self._capacity, 0, 0, 0, 0, block.idstr.encode())
+        lane.packet[:HEADER_BYTES] = header.pack()
+        number = next(self._numbers)
+        for _ in range(self._capacity, len(pages), self._capacity):
+            next(self._numbers)
+        with block.view as view:
+            normal, sent_bytes = kernel.send_packets(
+                descriptor,
+                lane.packet,
+                number,
+                self._page_size,
+                view,
+                pages.data,
+                zeros.view(np.uint8).data,
+                self._finds_zeros,
+            )
+        lane.normal += normal
+        lane.duplicate += len(pages) - normal
+        lane.sent_bytes += sent_bytes
+        return sent_bytes
 
     def _pages(self, lane: _Lane, block: RAMBlock, pages: Numbers) -> Sequence[Buffer]:
         filled = len(pages)
@@ -203,7 +244,7 @@ class PacketMaker:
                     piece.append(view[run.first * size : run.end * size])
                     count -= run.count
                 if len(piece) > _MOST_RUNS:
-                    lane.room = lane.room or bytearray(WORK_BYTES)
+                    lane.room = lane.room or bytearray(_BATCH_BYTES)
                     place = memoryview(lane.room)[start * size :]
                     piece = [_gathered(view, pages[start : start + self._capacity], size, place)]
                 pieces.append(piece)

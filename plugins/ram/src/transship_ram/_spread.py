@@ -65,9 +65,9 @@ class Spreader:
     def pages(self, budget_bytes: float, most_scanned_bytes: float) -> Segments:
         """Yield work for dirty pages, until a limit is reached or all is clean."""
         page_size = self._blocks[0].page_size
-        work_pages = self._maker.work_pages(budget_bytes)
+        whole_budget_bytes = budget_bytes
         while budget_bytes > 0 and most_scanned_bytes > 0:
-            batch = self._scan.next_batch(work_pages)
+            batch = self._scan.next_batch(self._maker.work_pages(whole_budget_bytes))
             if batch is None:
                 break
             if self._scan.laps != self._lap:

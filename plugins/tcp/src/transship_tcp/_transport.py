@@ -38,8 +38,12 @@ _SocketAddress = tuple[Any, ...]
 
 
 @asynccontextmanager
-async def connect(address: TcpAddress) -> AsyncIterator[Channel]:
+async def connect(address: TcpAddress, *, is_extra: bool = False) -> AsyncIterator[Channel]:
     """Connect to the first of the host's addresses that answers; the channel closes when left.
+
+    Args:
+        address: Where to.
+        is_extra: Whether there is a channel to it already.
 
     Raises:
         ConnectError: The name has no address, or none of them answers; says why for each.
@@ -51,7 +55,8 @@ async def connect(address: TcpAddress) -> AsyncIterator[Channel]:
         channel = make_channel(
             connection,
             keep_alive=address.keep_alive,
-            open_channel=partial(connect, address),
+            open_channel=partial(connect, address, is_extra=True),
+            is_extra=is_extra,
         )
     except OSError as error:
         connection.close()

@@ -6,6 +6,7 @@ import math
 import threading
 from collections import deque
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from transship.abc.channel import BlockingSender, Channel
     from transship.abc.section import ChannelWork
+    from transship.buffers import Buffer
 
 _AHEAD_S: Final = 0.02
 """What may wait for a channel, in time: enough that it does not run dry, and little to wait for
@@ -142,14 +144,7 @@ class ChannelPool:
 
     def _send_all(self, number: int, lane: _Lane) -> None:
         while (work := self._next_of(lane)) is not None:
-            segments = work.make(number)
-            try:
-                sent = sum(map(len, segments))
-                lane.sender.send(segments)
-            finally:
-                for segment in segments:
-                    if isinstance(segment, memoryview):
-                        segment.release()
+            sent = lane.send(work, number)
             with self._lock:
                 lane.done(work)
                 self._sent_bytes += sent
@@ -206,6 +201,24 @@ class _Lane:
         self.work.append(work)
         self.has_work.notify()
         self.waiting_bytes += work.size_bytes
+
+    def send(self, work: ChannelWork, number: int) -> int:
+        """Send what a piece of work is; returns how many bytes that was."""
+        if work.send is not None:
+            sent = self.sender.send_with(partial(work.send, number))
+            if sent is not None:
+                return sent
+        return sum(map(self._send_segments, work.make(number)))
+
+    def _send_segments(self, segments: Sequence[Buffer]) -> int:
+        try:
+            size = sum(map(len, segments))
+            self.sender.send(segments)
+        finally:
+            for segment in segments:
+                if isinstance(segment, memoryview):
+                    segment.release()
+        return size
 
     def done(self, work: ChannelWork) -> None:
         self.work.popleft()
