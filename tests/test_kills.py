@@ -25,6 +25,25 @@ _SOAK_KILLS: Final = 240
 SLOW_GUEST: Final = "synthetic:ram=1MiB,tick=500ms"
 
 
+class Way(NamedTuple):
+    """How memory goes from one process to the other.
+
+    Args:
+        memory: What the guest's is made of.
+        options: Of both commands.
+    """
+
+    memory: str
+    options: tuple[str, ...] = ()
+
+
+WAYS: Final = {
+    "stream": Way("anonymous"),
+    "extra channels": Way("anonymous", ("--cap", "multifd")),
+    "handed over": Way("memfd"),
+}
+
+
 class Passage:
     """A guest that leaves one process for another, or for a checkpoint folder.
 
@@ -40,9 +59,11 @@ class Passage:
         *,
         is_stored: bool = False,
         is_slow: bool = False,
-        memory: str = "anonymous",
+        way: Way | None = None,
     ) -> None:
         self.hosts = hosts
+        way = way or WAYS["stream"]
+        self._options = way.options
         self.is_stored = is_stored
         self.folder = hosts.folder / "checkpoints"
         self.folder.mkdir()
@@ -55,7 +76,8 @@ class Passage:
             self._guest = f"{SLOW_GUEST},journal={hosts.journal}"
         else:
             self._guest = (
-                f"synthetic:ram=16MiB,dirty-rate=16MiB/s,memory={memory},journal={hosts.journal}"
+                f"synthetic:ram=16MiB,dirty-rate=16MiB/s,memory={way.memory},"
+                f"journal={hosts.journal}"
             )
 
     async def start(self, via: str | None = None) -> None:
@@ -65,11 +87,12 @@ class Passage:
             arguments = ["receive", self.address, "--to", str(self.checkpoint)]
         else:
             arguments = ["run", f"{self._guest},seed=99", "--incoming", self.address]
-        self.destination = self.hosts.start("destination", *arguments)
+        self.destination = self.hosts.start("destination", *arguments, *self._options)
         await self.destination.listening()
         self.source = self.hosts.start(
             *("source", "run", self._guest, "--bandwidth", "unlimited"),
             *("--migrate-to", via or self.address, "--after", "200ms" if via else "0s"),
+            *self._options,
         )
 
     async def judge(self) -> str:
@@ -214,10 +237,10 @@ class Aim:
         self.end_s += -0.004 if "source left" in outcome else 0.004
 
 
-async def take_aim(memory: str) -> Aim:
+async def take_aim(way: Way) -> Aim:
     """Let a guest pass that nobody kills, and see how long it takes."""
     with Hosts() as hosts:
-        passage = Passage(hosts, memory=memory)
+        passage = Passage(hosts, way=way)
         await passage.start()
         await until(lambda: hosts.ticks() > 0, "the guest runs", poll_s=0.001)
         started_s = trio.current_time()
@@ -228,7 +251,7 @@ async def take_aim(memory: str) -> Aim:
     return aim
 
 
-async def kill_one(seed: int, aim: Aim, memory: str = "anonymous") -> str:
+async def kill_one(seed: int, aim: Aim, way: Way) -> str:
     """One passage with one kill, all of it drawn from a seed; returns the outcome."""
     chance = random.Random(seed)
     is_stored = chance.random() < 0.4
@@ -236,7 +259,7 @@ async def kill_one(seed: int, aim: Aim, memory: str = "anonymous") -> str:
     delay_s = aim.draw(chance)
     with Hosts() as hosts:
         try:
-            passage = Passage(hosts, is_stored=is_stored, memory=memory)
+            passage = Passage(hosts, is_stored=is_stored, way=way)
             await passage.start()
             await until(lambda: hosts.ticks() > 0, "the guest runs", poll_s=0.001)
             await trio.sleep(delay_s)
@@ -250,14 +273,14 @@ async def kill_one(seed: int, aim: Aim, memory: str = "anonymous") -> str:
 
 
 async def kill_many(
-    first: int, count: int, progress: Progress | None = None, memory: str = "anonymous"
+    first: int, count: int, way: Way, progress: Progress | None = None
 ) -> Counter[str]:
     """Kill with so many seeds, and go on where the last run stopped; returns the outcomes."""
     noted = progress.load() if progress else {}
     outcomes = Counter[str](noted.get("outcomes", {}))
-    aim = await take_aim(memory)
+    aim = await take_aim(way)
     for number in range(noted.get("next", 0), count):
-        outcome = await kill_one(_SEED + first + number, aim, memory)
+        outcome = await kill_one(_SEED + first + number, aim, way)
         aim.learn(outcome)
         outcomes[outcome] += 1
         if progress:
@@ -267,15 +290,18 @@ async def kill_many(
     return outcomes
 
 
-@pytest.mark.parametrize("memory", ["anonymous", "memfd"])
-async def test_process_killed_at_a_random_moment_leaves_one_guest_at_most(memory: str) -> None:
-    outcomes = await kill_many(1000, 10, memory=memory)
+@pytest.mark.parametrize("way", WAYS)
+async def test_process_killed_at_a_random_moment_leaves_one_guest_at_most(way: str) -> None:
+    outcomes = await kill_many(1000, 10, WAYS[way])
     assert outcomes.total() == 10
 
 
 @pytest.mark.soak
-async def test_hundreds_of_processes_killed_at_random_moments_leave_one_guest_at_most() -> None:
-    outcomes = await kill_many(0, _SOAK_KILLS, Progress("kills"))
+@pytest.mark.parametrize("way", WAYS)
+async def test_hundreds_of_processes_killed_at_random_moments_leave_one_guest_at_most(
+    way: str,
+) -> None:
+    outcomes = await kill_many(0, _SOAK_KILLS, WAYS[way], Progress(f"kills: {way}"))
     assert outcomes.total() == _SOAK_KILLS
 
 

@@ -18,17 +18,20 @@ from support.passages import guest, listen, take, waiting_guest
 from transship.abc import Device, Parameters
 from transship.abc.channel import DescriptorPassing
 from transship.assembly import migrate
-from transship.engine import adopting
+from transship.engine import adopting, lending
+from transship.engine.source import Source
 from transship.guests.stored import StoredGuest
 from transship.guests.synthetic import SyntheticGuest
 from transship.memory.ramblock import RAMBlock
-from transship.wire.constants import ReturnType
+from transship.wire import encoder
+from transship.wire.constants import CommandType, ReturnType
 from transship.wire.fields import VMState, uint16
-from transship.wire.offer import wanted
+from transship.wire.limits import OFFERED_BLOCKS
+from transship.wire.offer import OfferedBlock, offer, wanted
 from transship.wire.returnpath import ReturnMessage, adopted, pong
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 pytest.importorskip("transship_ram")
@@ -380,6 +383,82 @@ async def test_destination_that_adopts_another_number_is_refused(
     passage = Handover(f"unix:{place / 'in'}")
     await passage.run()
     assert any("3 RAM blocks, or none" in (e.expected or "") for e in passage.errors)
+    assert await passage.verdict() == "here"
+
+
+def _entry(name: bytes, length: int) -> bytes:
+    return bytes([len(name)]) + name + length.to_bytes(8, "big")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\xff",
+        b"\x03ram",
+        _entry(b"synthetic.ram", RAM_BYTES)[:-1],
+        _entry(b"synthetic.ram", RAM_BYTES) * 2,
+        b"".join(_entry(b"%d" % number, 4096) for number in range(OFFERED_BLOCKS + 1)),
+    ],
+    ids=["a name that is missing", "no length", "cut", "twice the same", "too many"],
+)
+async def test_malformed_offer_is_refused(
+    payload: bytes, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = encoder.command(CommandType.OFFER_MEMORY, payload)
+    monkeypatch.setattr(lending, "offer", lambda blocks: command)
+    passage = Handover(f"unix:{place / 'in'}")
+    with trio.fail_after(20):
+        await passage.run()
+    assert any("a malformed offer of memory" in str(error) for error in passage.errors)
+    assert await passage.verdict() == "here"
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda block: OfferedBlock("nobody's", block.used_length),
+        lambda block: OfferedBlock(block.idstr, 0),
+        lambda block: OfferedBlock(block.idstr, 1),
+        lambda block: OfferedBlock(block.idstr, block.used_length + 4096),
+        lambda block: OfferedBlock(block.idstr, (1 << 64) - 4096),
+    ],
+    ids=["unknown", "empty", "no whole page", "too long", "endless"],
+)
+async def test_memory_that_does_not_fit_is_not_wanted_and_is_sent(
+    forge: Callable[[OfferedBlock], OfferedBlock], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offer_first_wrong(blocks: Iterable[OfferedBlock]) -> bytes:
+        first, *others = blocks
+        return offer([forge(first), *others])
+
+    monkeypatch.setattr(lending, "offer", offer_first_wrong)
+    passage = Handover(f"unix:{place / 'in'}")
+    with trio.fail_after(20):
+        await passage.run()
+    assert not passage.errors
+    assert 0 < passage.shared_bytes < RAM_BYTES
+    assert await passage.verdict() == "there"
+
+
+@pytest.mark.parametrize("when", ["behind the first section", "with more behind it"])
+async def test_offer_at_the_wrong_time_is_refused(
+    when: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = offer([OfferedBlock("synthetic.ram", RAM_BYTES)])
+    if when == "with more behind it":
+        monkeypatch.setattr(lending, "offer", lambda blocks: offer(blocks) + encoder.ping(9))
+    else:
+        send_setup = Source._send_setup
+
+        async def send_offer_behind_setup(self: Source) -> None:
+            await send_setup(self)
+            await self._sender.send(late)
+
+        monkeypatch.setattr(Source, "_send_setup", send_offer_behind_setup)
+    passage = Handover(f"unix:{place / 'in'}")
+    with trio.fail_after(20):
+        await passage.run()
+    assert any("an offer of memory that comes too late" in str(e) for e in passage.errors)
     assert await passage.verdict() == "here"
 
 

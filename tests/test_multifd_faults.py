@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import random
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import trio
 from support.between_us import Passage
 
-from transship.abc import Parameters
+from transship.abc import Blocking, Parameters
+from transship.assembly import receive
+from transship.engine.channels import threads
+from transship.engine.destination import Destination
+from transship.errors import MigrationError
 from transship.guests.synthetic import SyntheticGuest
+from transship.toolkit import SocketChannel
 from transship.wire.multifd import initial_packet
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from transship.engine.incoming import Incoming
+    from transship.engine.migration import Migration
 
 pytest.importorskip("transship_ram")
 pytest.importorskip("transship_unix")
@@ -38,6 +46,11 @@ def passage_in(place: Path, source_parameters: Parameters | None = None) -> Pass
         source_parameters,
         MULTIFD,
     )
+
+
+async def fails(side: Incoming | Migration) -> None:
+    with pytest.raises(MigrationError):
+        await side.run()
 
 
 @pytest.mark.parametrize("side", ["source", "destination"])
@@ -81,6 +94,72 @@ async def test_destination_that_expects_more_channels_says_so(place: Path) -> No
     assert any("multifd-channels" in str(error) for error in passage.errors)
 
 
+async def test_channels_that_cannot_block_go_through_the_event_loop(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has = SocketChannel.capability
+
+    def capability(channel: SocketChannel, kind: type[Any]) -> Any:
+        return None if kind is Blocking else has(channel, kind)
+
+    monkeypatch.setattr(SocketChannel, "capability", capability)
+    passage = passage_in(place)
+    with trio.fail_after(20):
+        await passage.run()
+    assert await passage.verdict() == "there"
+    assert not passage.errors
+
+
+async def test_channels_that_cannot_block_are_broken_by_a_cancellation(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "blocking_of", lambda channel: None)
+    passage = passage_in(place)
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(passage.run)
+            await passage.listening.wait()
+            await trio.sleep(0.03)
+            passage.outgoing.cancel()
+    await passage.verdict()
+
+
+async def test_source_is_told_that_the_destination_expects_one_channel(place: Path) -> None:
+    passage = passage_in(place)
+    passage.incoming = receive(
+        passage.there, passage.uri, parameters=PARAMETERS, on_listening=passage._on_listening
+    )
+    await passage.here.resume()
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fails, passage.incoming)
+            await passage.listening.wait()
+            nursery.start_soon(fails, passage.outgoing)
+    assert await passage.verdict() == "here"
+    for side in (passage.incoming, passage.outgoing):
+        assert "sends its memory over several channels" in str(side.error)
+        assert side.error is not None
+        assert "capability multifd" in str(side.error.hint)
+
+
+async def test_channel_that_comes_when_the_guest_has_arrived_is_turned_away(place: Path) -> None:
+    passage = passage_in(place)
+    path = str(place / "in")
+    prepare = Destination._prepare
+
+    async def prepare_late(destination: Destination) -> None:
+        await prepare(destination)
+        async with await trio.open_unix_socket(path) as late:
+            await late.send_all(initial_packet(None, CHANNELS))
+            assert not await late.receive_some(1)
+
+    with pytest.MonkeyPatch.context() as patch, trio.fail_after(20):
+        patch.setattr(Destination, "_prepare", prepare_late)
+        await passage.run()
+    assert await passage.verdict() == "there"
+    assert not passage.errors
+
+
 async def test_strangers_do_not_get_in_the_way(place: Path) -> None:
     passage = passage_in(place)
     path = str(place / "in")
@@ -117,4 +196,5 @@ async def test_channel_with_a_number_that_is_taken_is_refused(place: Path) -> No
             nursery.start_soon(passage.run)
             nursery.start_soon(intrude)
     assert await passage.verdict() == "here"
-    assert any("each once" in str(error) for error in passage.errors)
+    assert len(passage.errors) == 2
+    assert all("each once" in str(error) for error in passage.errors)

@@ -99,8 +99,11 @@ def main() -> None:
     with block.view as view:
         first_bytes = np.frombuffer(view, np.uint8)[::PAGE]
         present = min(available_bytes() - SPARED_BYTES, RAM_BYTES) // PAGE
-        first_bytes[:present] = 1
         dirty_pages = int(block.pages * DIRTY_FRACTION)
+        if present < dirty_pages:
+            print(json.dumps({"obstacle": "there is too little memory free"}))
+            return
+        first_bytes[:present] = 1
         bitmap = DirtyBitmap(block.pages)
         took_s = []
         log.start()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from ram_helpers import fenced_block
 
 from transship.abc import NO_DESCRIPTOR, ChannelWork, FromDescriptor, Settings
 from transship.errors import StreamError
@@ -207,6 +208,20 @@ def test_any_byte_of_a_header_may_be_wrong() -> None:
         except StreamError:
             pass
     assert len(block.view) == BLOCK_PAGES * PAGE
+
+
+def test_damaged_packets_write_nothing_outside_of_the_block() -> None:
+    chance = random.Random(9)
+    good = b"".join(made(filled_block(1), range(first, first + 50)) for first in range(0, 300, 50))
+    for _ in range(100):
+        block, mapping = fenced_block("a", BLOCK_PAGES)
+        data = bytearray(good)
+        for _ in range(chance.randint(1, 9)):
+            at = chance.randrange(len(good))
+            data[at : at + chance.randrange(9)] = chance.randbytes(chance.randrange(9))
+        with suppress(StreamError):
+            load(block, bytes(data[: chance.randrange(len(data))]))
+        assert mapping[BLOCK_PAGES * PAGE :] == b"\xee" * (4 * PAGE)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from qemu_peer.process import RAM_BLOCK
 from support.passages import take
 
 from bench.contestants.base import Contestant
-from bench.contestants.ours import common_order, no_multifd
+from bench.contestants.ours import common_order
 from bench.contestants.process import PeerProcess
 from bench.contestants.qemus import (
     figures,
@@ -56,7 +56,7 @@ class _Mixed(Contestant):
             return NO_QEMU
         if work.is_running:
             return "what is not in a QEMU does not run"
-        return no_multifd() if self.channels else None
+        return None
 
 
 class QemuToUs(_Mixed):

@@ -15,7 +15,6 @@ import trio
 from bench.contestants.base import Contestant
 from bench.contestants.process import PeerFailed, PeerProcess
 from bench.measuring import Meter, Move
-from transship.abc.settings import Capability
 
 if TYPE_CHECKING:
     from bench.place import Place
@@ -57,7 +56,7 @@ class Ours(Contestant):
             return "memory is handed over by unix sockets alone"
         if self.channels and work.is_xbzrle:
             return "multifd and xbzrle exclude each other"
-        return no_multifd() if self.channels else None
+        return None
 
     async def move(self, work: Workload, scheme: str, place: Place) -> Move:
         options: dict[str, Any] = {
@@ -120,11 +119,6 @@ class Ours(Contestant):
             sent_bytes=statistics["transferred_bytes"],
             is_right=verdict["is_right"],
         )
-
-
-def no_multifd() -> str | None:
-    """Why we cannot use several channels; None if we can."""
-    return None if MULTIFD in list(Capability) else "not available"
 
 
 def common_order(channels: int, work: Workload) -> dict[str, Any]:

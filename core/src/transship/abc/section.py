@@ -1,8 +1,9 @@
 """A section: one kind of state in the stream, and the hooks by which it is carried.
 
-A section does no I/O and never sees a transport. What it sends it yields as *segments*, from
-synchronous generators that the engine pulls; what it loads it parses with a generator that says
-which bytes it wants (:mod:`transship.wire.reader`). So it is tested with bytes alone.
+A section never sees a transport. What it sends it yields as *segments*, from synchronous generators
+that the engine pulls; what it loads it parses with a generator that says which bytes it wants
+(:mod:`transship.wire.reader`). So it is tested with bytes alone. A section that has extra channels
+may move their bytes itself, in their threads, where a channel is a descriptor.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -190,7 +190,18 @@ def named(address: QmpAddress | None) -> QmpAddress:
     return address
 
 
-def was_given(name: str) -> bool:
-    """Whether somebody set an option of the verb that runs, or its default holds."""
-    context = click.get_current_context()
-    return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+def refuse_twice(parameters: Collection[str], name: str, argument: str, option: str) -> None:
+    """Make sure that ``--set`` and an option of the verb that runs do not both say the same.
+
+    Args:
+        parameters: Names of those that were set.
+        name: The one that the option stands for.
+        argument: The option's, of the verb's function.
+        option: As it is typed.
+
+    Raises:
+        click.UsageError: Both were given.
+    """
+    source = click.get_current_context().get_parameter_source(argument)
+    if name in parameters and source is not click.core.ParameterSource.DEFAULT:
+        raise click.UsageError(f"{option} and --set {name} say the same")

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from transship.abc.transport import Incoming as IncomingContext, Listener
     from transship.engine.custody import Custodian
 
+_INTRODUCTION_S: Final = 5.0
+"""How long a connection may take to say what it is."""
+
 _STRANGERS: Final = 16
 """Connections that have not said yet what they are; more wait to be accepted."""
 
@@ -81,6 +84,7 @@ class Incoming(Attempt):
         self._incoming = incoming
         self._on_listening = on_listening
         self._destination: Destination | None = None
+        self._refusal: MigrationError | None = None
 
     async def _attempt(self) -> None:
         async with (
@@ -101,7 +105,7 @@ class Incoming(Attempt):
         """Load from a channel, and from the extra ones that the source opens to it.
 
         Raises:
-            RemoteError: The source opened channels of multifd, and this side expects none.
+            RemoteError: The source opened extra channels that do not belong here.
         """
         async with trio.open_nursery() as nursery:
             loading = trio.CancelScope()
@@ -111,13 +115,8 @@ class Incoming(Attempt):
                     await self._load(channel, extra)
                     nursery.cancel_scope.shield = True
             nursery.cancel_scope.cancel()
-        if loading.cancelled_caught:
-            raise RemoteError(
-                "the source sends its memory over several channels (multifd)",
-                expected="one channel",
-                found="another, of multifd",
-                hint="switch the capability multifd on here, or off at the source",
-            )
+        if self._refusal is not None:
+            raise self._refusal
 
     @asynccontextmanager
     async def _extra_channels(self) -> AsyncIterator[ChannelLoaders | None]:
@@ -154,24 +153,43 @@ class Incoming(Attempt):
         extra: ChannelLoaders | None,
         loading: trio.CancelScope,
     ) -> None:
-        """Let a channel in that begins as one of multifd; without extra ones it ends the loading.
+        """Let a channel in that begins as one of multifd; one that is refused ends the loading.
 
         Otherwise the loading would wait in vain for what goes over that channel.
         """
         try:
             initial = b""
             with suppress(ChannelError):
-                initial = await initial_packet_of(other, self.parameters.cleanup_timeout_s)
+                initial = await initial_packet_of(other, _INTRODUCTION_S)
             strangers.release()
-            if not initial.startswith(MULTIFD_MAGIC):
+            is_late = self._destination is not None and self._destination.may_have_guest
+            if is_late or not initial.startswith(MULTIFD_MAGIC):
                 return
-            if extra is not None:
-                extra.start(other, initial)
-                await trio.sleep_forever()
-            elif not (self._destination and self._destination.may_have_guest):
+            try:
+                await self._load_extra(other, initial, extra)
+            except MigrationError as error:
+                self._refusal = self._refusal or error
                 loading.cancel()
         finally:
             await self._close(other)
+
+    @staticmethod
+    async def _load_extra(other: Channel, initial: bytes, extra: ChannelLoaders | None) -> None:
+        """Load an extra channel until nothing uses it any more.
+
+        Raises:
+            RemoteError: It does not belong here.
+        """
+        if extra is None:
+            raise RemoteError(
+                "the source sends its memory over several channels (multifd)",
+                expected="one channel",
+                found="another, of multifd",
+                hint="switch the capability multifd on here, or off at the source",
+            )
+        extra.start(other, initial)
+        with trio.CancelScope(shield=True):
+            await extra.all_stopped.wait()
 
     async def _close(self, channel: Channel) -> None:
         with (
@@ -193,7 +211,7 @@ class Incoming(Attempt):
         try:
             await destination.run()
         except BaseException as error:
-            failure = extra.failure if extra else None
+            failure = self._refusal or (extra.failure if extra else None)
             await destination.say_failed(self._as_reason(failure or error))
             raise
         with trio.CancelScope(shield=True):

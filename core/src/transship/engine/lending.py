@@ -99,6 +99,7 @@ class Lender:
                 block.give_away()
             except OSError:
                 LOG.exception("RAM block %r is still the same memory here and there", block.idstr)
+                block.take_back()  # it could leave again, and would have to be sent
         self._lent = []
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from transship.engine.pacing import Pacer
 
 
-_BATCH_BYTES: Final = 2 * MIB
+_BATCH_BYTES: Final = 64 * 1024
 """What a time-out is for: a slow link may need minutes for a package, and is not stalled."""
 
 _BREATH_BYTES: Final = 16 * MIB
@@ -48,7 +48,7 @@ class StreamSender:
     Args:
         channel: Borrowed.
         pacer: Told of every byte.
-        stall_timeout_s: How long two mebibytes may take.
+        stall_timeout_s: How long a call, or 64 KiB where calls do not block, may take.
         cap_bytes_per_s: Says what the pacer's cap is at the moment; asked at every slice.
         on_slice: Called at the end of each.
     """

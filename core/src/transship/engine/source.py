@@ -14,6 +14,7 @@ from transship.engine.answers import Answers
 from transship.engine.channels.sending import ChannelPool, extra_channels_of
 from transship.engine.deadlines import within
 from transship.engine.entering import entered
+from transship.engine.failures import collapse
 from transship.engine.globalstate import GlobalState
 from transship.engine.lending import Lender
 from transship.engine.live import LiveSections
@@ -166,9 +167,10 @@ class Source:
             nursery.start_soon(self._listen, answers, listening, listening_over)
             try:
                 await self._send_stream(answers)
-            except ChannelError:
-                with trio.move_on_after(self._parameters.cleanup_timeout_s):
-                    await listening_over.wait()
+            except Exception as error:
+                if isinstance(collapse(error), ChannelError):
+                    with trio.move_on_after(self._parameters.cleanup_timeout_s):
+                        await listening_over.wait()
                 raise
             finally:
                 listening.cancel()

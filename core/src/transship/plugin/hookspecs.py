@@ -30,9 +30,9 @@ class TransportHooks:
     def start_outgoing(self, address: Address, options: Options) -> Outgoing | None:
         """Prepare to connect to a destination.
 
-        Source side, once for each channel wanted. Must not block: the returned context manager
-        connects when it is entered. Without an implementation for the scheme the migration is
-        refused before the guest is touched.
+        Source side, whenever an address is to be looked at; a migration enters once what is
+        returned. Must not block: the context manager connects when it is entered. Without an
+        implementation for the scheme the migration is refused before the guest is touched.
 
         Args:
             address: Where to, scheme included.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from transship import hookimpl
 from transship.abc import (
     ChannelParsing,
     Guest,
@@ -13,7 +14,6 @@ from transship.abc import (
     Segments,
     Settings,
 )
-from transship.plugin.markers import hookimpl
 from transship.wire.constants import RAM_SECTION_VERSION
 from transship_ram._load import RAMLoader
 from transship_ram._multifd import channel_count

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transship.plugin.markers import hookimpl
+from transship import hookimpl
 from transship_ram._section import RAMSection
 
 if TYPE_CHECKING:

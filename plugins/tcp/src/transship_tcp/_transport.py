@@ -38,25 +38,27 @@ _SocketAddress = tuple[Any, ...]
 
 
 @asynccontextmanager
-async def connect(address: TcpAddress, *, is_extra: bool = False) -> AsyncIterator[Channel]:
+async def connect(
+    address: TcpAddress, peer: _SocketAddress | None = None
+) -> AsyncIterator[Channel]:
     """Connect to the first of the host's addresses that answers; the channel closes when left.
 
     Args:
         address: Where to.
-        is_extra: Whether there is a channel to it already.
+        peer: Who there is a channel to already: nobody else is asked.
 
     Raises:
         ConnectError: The name has no address, or none of them answers; says why for each.
 
     Cancellation: nothing is left behind.
     """
-    connection = await _connect_to_any(address)
+    connection = await _connect_to_any(address, peer)
     try:
         channel = make_channel(
             connection,
             keep_alive=address.keep_alive,
-            open_channel=partial(connect, address, is_extra=True),
-            is_extra=is_extra,
+            open_channel=partial(connect, address, connection.getpeername()),
+            is_extra=peer is not None,
         )
     except OSError as error:
         connection.close()
@@ -104,8 +106,8 @@ async def _resolve(address: TcpAddress, *, flags: int) -> list[_SocketAddress]:
 # Connecting
 
 
-async def _connect_to_any(address: TcpAddress) -> socket.socket:
-    places = await _resolve(address, flags=0)
+async def _connect_to_any(address: TcpAddress, peer: _SocketAddress | None) -> socket.socket:
+    places = [peer] if peer else await _resolve(address, flags=0)
     failures: list[OSError] = []
     for left, where in zip(reversed(range(len(places))), places, strict=True):
         patience_s = ATTEMPT_S if left else float("inf")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from transship import assembly
-from transship.abc.settings import Settings
 from transship.cli.exits import ExitCode, exit_code
 from transship.cli.interrupts import SIGNALS, Interrupts
 from transship.cli.local.attempts import conclude, show_progress
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from transship.abc.guest import Guest
-    from transship.abc.settings import Parameters
+    from transship.abc.settings import Settings
     from transship.cli.console import Console
     from transship.engine.attempt import Attempt
 
@@ -41,7 +40,7 @@ class Plan:
         after_s: How long to run before leaving.
         paused: Whether the guest stands still until it is told to run.
         qmp: Address at which to take commands; None for no such thing.
-        parameters: Of all migrations.
+        settings: Of all migrations.
     """
 
     incoming: str | None
@@ -49,7 +48,7 @@ class Plan:
     after_s: float
     paused: bool
     qmp: str | None
-    parameters: Parameters
+    settings: Settings
 
 
 DEFER: Final = "defer"
@@ -70,7 +69,7 @@ async def run_guest(guest: Guest, plan: Plan, console: Console) -> int:
         running = _Running(plan, console)
         async with open_host(
             guest,
-            Settings(parameters=plan.parameters),
+            plan.settings,
             awaits_migration=plan.incoming is not None,
             autostart=not plan.paused,
             on_over=running.report,

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 import trio
 
-from transship.abc.settings import Parameters
+from transship.abc.settings import Parameters, Settings
 from transship.cli import options
 from transship.cli.console import Console
+from transship.cli.driving.settings import DOWNTIME_LIMIT, MAX_BANDWIDTH
 from transship.cli.failing import reports_errors
 from transship.cli.local.running import DEFER, Plan, run_guest
+from transship.cli.local.settings import capabilities_on, parameters_with
 from transship.errors import BlockedError
 from transship.guests.spec import parse_guest
+
+if TYPE_CHECKING:
+    from transship.cli.driving.settings import Value
 
 
 @click.command()
@@ -36,6 +42,8 @@ from transship.guests.spec import parse_guest
 @click.option("--qmp", metavar="ADDR", help="Take commands at unix:PATH or tcp:HOST:PORT.")
 @options.bandwidth("128MiB/s")
 @options.downtime
+@options.parameters
+@options.capabilities
 @options.stall_timeout
 @options.as_json
 @reports_errors
@@ -48,6 +56,8 @@ def run(
     qmp: str | None,
     max_bandwidth_bytes_per_s: int,
     downtime_limit_s: float,
+    parameters: dict[str, Value],
+    capabilities: dict[str, bool],
     stall_timeout_s: float,
     as_json: bool,
 ) -> int:
@@ -71,7 +81,10 @@ def run(
       transship run synthetic:ram=256MiB,dirty-rate=64MiB/s --migrate-to unix:/run/a.sock
       transship run mymachine:make --incoming tcp::4444
       transship run synthetic:ram=256MiB --qmp unix:/run/a.qmp
+      transship run synthetic:ram=8GiB --incoming tcp::4444 --cap multifd
     """
+    options.refuse_twice(parameters, MAX_BANDWIDTH, "max_bandwidth_bytes_per_s", "--bandwidth")
+    options.refuse_twice(parameters, DOWNTIME_LIMIT, "downtime_limit_s", "--downtime")
     sys.path.insert(0, "")  # module:factory is looked for here first, as with python -m
     plan = Plan(
         incoming=incoming,
@@ -79,10 +92,16 @@ def run(
         after_s=after_s,
         paused=paused,
         qmp=qmp,
-        parameters=Parameters(
-            max_bandwidth_bytes_per_s=max_bandwidth_bytes_per_s,
-            downtime_limit_s=downtime_limit_s,
-            stall_timeout_s=stall_timeout_s,
+        settings=Settings(
+            capabilities_on(capabilities),
+            parameters_with(
+                Parameters(
+                    max_bandwidth_bytes_per_s=max_bandwidth_bytes_per_s,
+                    downtime_limit_s=downtime_limit_s,
+                    stall_timeout_s=stall_timeout_s,
+                ),
+                parameters,
+            ),
         ),
     )
     if incoming == DEFER and qmp is None:

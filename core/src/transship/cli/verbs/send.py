@@ -52,8 +52,7 @@ def send(
       transship send ./vm tcp:198.51.100.7:4444 --bandwidth 1GiB/s
       transship send ./vm tcp:198.51.100.7:4444 --cap multifd --set multifd-compression=zstd
     """
-    if MAX_BANDWIDTH in parameters and options.was_given("max_bandwidth_bytes_per_s"):
-        raise click.UsageError(f"--bandwidth and --set {MAX_BANDWIDTH} say the same")
+    options.refuse_twice(parameters, MAX_BANDWIDTH, "max_bandwidth_bytes_per_s", "--bandwidth")
     console = Console(as_json=as_json)
     defaults = Parameters(
         max_bandwidth_bytes_per_s=max_bandwidth_bytes_per_s, stall_timeout_s=stall_timeout_s

@@ -34,6 +34,7 @@ class ChannelLoaders:
 
     Attributes:
         failure: Why the first of them failed, if one has.
+        all_stopped: Set when no thread uses a channel any more, and none ever will.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class ChannelLoaders:
         self._loaders: dict[int, _Loader] = {}
         self._stopping = threading.Event()
         self._nursery: trio.Nursery | None = None
-        self._all_stopped = trio.Event()
+        self.all_stopped = trio.Event()
         self._limiter = trio.CapacityLimiter(section.extra_channels)
 
     @property
@@ -71,19 +72,21 @@ class ChannelLoaders:
                     finally:
                         self._interrupt()
             finally:
-                self._all_stopped.set()
+                self.all_stopped.set()
                 watching.cancel_scope.cancel()
 
     def start(self, channel: Channel, initial: bytes) -> None:
-        """Load a channel from now on.
+        """Load a channel from now on; one that comes when all is over is left alone.
 
         Args:
-            channel: Borrowed.
+            channel: Borrowed until :attr:`all_stopped`.
             initial: Its first packet.
 
         Raises:
             RemoteError: It does not belong here.
         """
+        if self._stopping.is_set():
+            return
         packet = parse_initial_packet(initial)
         if packet.uuid not in (None, self._uuid) and self._uuid is not None:
             raise RemoteError(
@@ -223,8 +226,9 @@ class _Loader:
 
 
 async def initial_packet_of(channel: Channel, timeout_s: float) -> bytes:
-    """What a channel begins with, zeros where nothing comes in time."""
+    """What a channel begins with; nothing, if that is not there in time."""
     first = bytearray(INITIAL_BYTES)
     with trio.move_on_after(timeout_s):
         await channel.receive_into(memoryview(first))
-    return bytes(first)
+        return bytes(first)
+    return b""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import deque
 from contextlib import asynccontextmanager
@@ -13,7 +12,7 @@ import trio
 
 from transship.abc.channel import ExtraChannels
 from transship.engine.channels.threads import sender_in_thread
-from transship.errors import BlockedError, ChannelError, StalledError
+from transship.errors import BlockedError, ChannelError
 from transship.wire.limits import MIB
 from transship.wire.multifd import INITIAL_BYTES
 
@@ -57,7 +56,6 @@ class ChannelPool:
     """
 
     def __init__(self, channels: Sequence[Channel], stall_timeout_s: float) -> None:
-        self._stall_timeout_s = stall_timeout_s
         self._lock = threading.Lock()
         self._has_room = threading.Condition(self._lock)
         self._lanes = [
@@ -95,7 +93,6 @@ class ChannelPool:
         """Let a channel do it, in a worker thread; waits while too much is to be done already.
 
         Raises:
-            StalledError: No channel takes anything any more.
             ChannelError: One is broken; the body of :meth:`running` is being cancelled.
         """
         with self._lock:
@@ -122,12 +119,7 @@ class ChannelPool:
             waiting = [lane.waiting_bytes for lane in self._lanes]
             return self._is_broken or not min(waiting) or sum(waiting) < self._ahead_bytes
 
-        if not self._has_room.wait_for(has_room, _finite(self._stall_timeout_s)):
-            raise StalledError(
-                f"{self._lanes[0].peer} took nothing over {len(self._lanes)} extra channels for "
-                f"{self._stall_timeout_s:g} s",
-                hint="the destination hangs, or the network is gone",
-            )
+        self._has_room.wait_for(has_room)  # a channel that stalls is broken by its own thread
 
     def _refuse_if_broken(self) -> None:
         if self._is_broken:
@@ -223,7 +215,3 @@ class _Lane:
     def done(self, work: ChannelWork) -> None:
         self.work.popleft()
         self.waiting_bytes -= work.size_bytes
-
-
-def _finite(timeout_s: float) -> float | None:
-    return None if math.isinf(timeout_s) else timeout_s

@@ -65,7 +65,8 @@ async def run_in_thread(work: Callable[[], T], interrupt: Callable[[], None]) ->
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch)
-        captured = await trio.to_thread.run_sync(capture, work)
+        # Not one of the threads that all others share: as many migrations may wait for a peer.
+        captured = await trio.to_thread.run_sync(capture, work, limiter=trio.CapacityLimiter(1))
         is_over = True
         nursery.cancel_scope.cancel()
     if isinstance(captured, Error) and isinstance(captured.error, ChannelError):
@@ -79,20 +80,27 @@ class _Loop:
     def __init__(self, channel: Channel, timeout_s: float) -> None:
         self._channel = channel
         self._timeout_s = timeout_s
-        self._scope = trio.CancelScope()
+        self._scope: trio.CancelScope | None = None
+        self._is_interrupted = False
         self._token = trio.lowlevel.current_trio_token()
 
     def interrupt(self) -> None:
-        self._token.run_sync_soon(self._scope.cancel)
+        self._token.run_sync_soon(self._interrupt)
+
+    def _interrupt(self) -> None:
+        self._is_interrupted = True
+        if self._scope is not None:
+            self._scope.cancel()
 
     def _run(self, what: Callable[[], Awaitable[T]]) -> T:
         return trio.from_thread.run(self._within, what, trio_token=self._token)
 
     async def _within(self, what: Callable[[], Awaitable[T]]) -> T:
-        with self._scope, trio.move_on_after(self._timeout_s) as waiting:
-            return await what()
-        if waiting.cancelled_caught:
-            raise StalledError(f"{self._channel.peer} did nothing for {self._timeout_s:g} s")
+        if not self._is_interrupted:
+            with trio.CancelScope() as self._scope, trio.move_on_after(self._timeout_s) as waiting:
+                return await what()
+            if waiting.cancelled_caught:
+                raise StalledError(f"{self._channel.peer} did nothing for {self._timeout_s:g} s")
         raise ChannelError(f"the channel to {self._channel.peer} was closed on this side")
 
 
