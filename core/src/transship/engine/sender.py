@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 _BATCH_BYTES: Final = 64 * 1024
 """What a time-out is for: a slow link may need minutes for a package, and is not stalled."""
 
-_BREATH_BYTES: Final = 16 * MIB
-"""What is sent in a thread before others are asked whether it may go on: a few milliseconds."""
+_BREATH_BYTES: Final = 64 * MIB
+"""What is sent in a thread before others are asked whether it may go on: 20 ms where it is fast."""
 
 _SMALL_BYTES: Final = 64
 """A segment of up to so many ends a record at once: between records others may be sent."""

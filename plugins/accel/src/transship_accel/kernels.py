@@ -6,8 +6,7 @@ What each function promises is said there. The lock of the interpreter is not he
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from transship_accel._native import ffi, lib
 
@@ -41,14 +40,35 @@ _WHY: Final = {
 }
 
 
-class _Views(ExitStack):
-    """Buffers as C sees them, until the end of a ``with``."""
+_BYTES: Final = ffi.typeof("uint8_t[]")
+_NUMBERS: Final = ffi.typeof("int64_t[]")
+
+
+class _Views:
+    """Buffers as C sees them, until the end of a ``with``; an ``ExitStack`` would cost more."""
+
+    __slots__ = ("_views",)
+
+    def __init__(self) -> None:
+        self._views: list[Any] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for view in self._views:
+            ffi.release(view)
 
     def bytes(self, buffer: Buffer, *, writable: bool = False) -> Any:
-        return self.enter_context(ffi.from_buffer("uint8_t[]", buffer, writable))
+        return self._view(_BYTES, buffer, writable)
 
     def numbers(self, buffer: Buffer, *, writable: bool = False) -> Any:
-        return self.enter_context(ffi.from_buffer("int64_t[]", buffer, writable))
+        return self._view(_NUMBERS, buffer, writable)
+
+    def _view(self, kind: Any, buffer: Buffer, writable: bool) -> Any:
+        view = ffi.from_buffer(kind, buffer, writable)
+        self._views.append(view)
+        return view
 
 
 def find_zero_pages(memory: Buffer, page_size: int, pages: Buffer | None = None) -> bytes:
