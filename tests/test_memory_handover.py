@@ -16,7 +16,6 @@ from support.between_us import Passage
 from support.passages import guest, listen, take, waiting_guest
 
 from transship.abc import Device, Parameters
-from transship.abc.channel import DescriptorPassing
 from transship.assembly import migrate
 from transship.engine import adopting, lending
 from transship.engine.source import Source
@@ -301,10 +300,21 @@ async def test_guest_that_stayed_moves_later(place: Path) -> None:
     assert await again.verdict() == "there"
 
 
-def _descriptor_passing(channel: Any) -> DescriptorPassing:
-    passing = channel.capability(DescriptorPassing)
-    assert isinstance(passing, DescriptorPassing)
-    return passing
+async def test_memory_that_could_not_be_given_away_would_be_sent_the_next_time(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(block: RAMBlock) -> None:
+        raise OSError(12, "the kernel refuses")
+
+    passage = Handover(f"unix:{place / 'in'}")
+    monkeypatch.setattr(RAMBlock, "give_away", refuse)
+    await passage.run()
+    assert "is still the same memory here and there" in caplog.text
+    assert not passage.errors
+    assert not any(block.is_lent for block in passage.here.ram_blocks())
+    await passage.there.pause()
+    passage.here.close()
+    passage.there.close()
 
 
 def _unsealed(descriptors: list[int]) -> list[int]:

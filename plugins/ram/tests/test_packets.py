@@ -14,7 +14,7 @@ from ram_helpers import fenced_block
 
 from transship.abc import NO_DESCRIPTOR, ChannelWork, FromDescriptor, Settings
 from transship.errors import StreamError
-from transship.memory import kernels
+from transship.memory.packets import packet_kernel
 from transship.memory.ramblock import RAMBlock
 from transship.plugin.discovery import install_kernels
 from transship.wire.multifd import HEADER_BYTES, SYNC, PacketHeader, packet_bytes
@@ -46,7 +46,7 @@ def filled_block(seed: int, idstr: str = "a") -> RAMBlock:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether a channel takes and fills views, or lets a kernel use its descriptor."""
     install_kernels()
-    if request.param == "descriptor" and kernels.packet_kernel() is None:
+    if request.param == "descriptor" and packet_kernel() is None:
         pytest.skip("there are no compiled kernels")
     monkeypatch.setattr(f"{__name__}.has_descriptor", request.param == "descriptor")
 

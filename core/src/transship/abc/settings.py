@@ -81,8 +81,9 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
 class Parameters:
     """What an operator may tune.
 
-    All but the time-outs may be changed while a migration runs, and act within a slice; of a
-    time-out, nobody says when.
+    All but the time-outs and those of multifd may be changed while a migration runs, and act within
+    a slice; of a time-out, nobody says when. Those of multifd hold as they are when the channel is
+    there.
 
     Args:
         max_bandwidth_bytes_per_s: Cap of the send rate while the guest runs; 0 is unlimited.

@@ -8,8 +8,7 @@ import numpy as np
 
 from transship.abc import NO_DESCRIPTOR, FromDescriptor
 from transship.errors import StreamError
-from transship.memory import kernels
-from transship.memory.kernels import PacketsOutcome
+from transship.memory.packets import PacketsOutcome, packet_kernel
 from transship.wire.multifd import (
     HEADER_BYTES,
     METHOD_BITS,
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from transship.abc import ChannelParsing, Compression
-    from transship.memory.kernels import PacketKernel
+    from transship.memory.packets import PacketKernel
     from transship.wire.reader import Rendezvous
     from transship_ram._arrays import Numbers
     from transship_ram._target import LoadedBlock
@@ -116,7 +115,7 @@ class PacketLoader:
         self._capacity = packet_capacity(page_size)
         self._blocks = blocks
         self._packet = memoryview(bytearray(packet_bytes(page_size)))
-        kernel = kernels.packet_kernel()
+        kernel = packet_kernel()
         self._bulk: PacketReceiver | None = None
         if kernel is not None and compression is None:
             self._bulk = PacketReceiver(kernel, self._packet, page_size, self.counts)

@@ -10,6 +10,7 @@ import numpy as np
 
 from transship.abc import ChannelWork
 from transship.memory import kernels
+from transship.memory.packets import packet_kernel
 from transship.wire.limits import MIB
 from transship.wire.multifd import (
     HEADER_BYTES,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from transship.abc import Compressor, Settings
     from transship.buffers import Buffer
-    from transship.memory.kernels import PacketKernel
+    from transship.memory.packets import PacketKernel
     from transship.memory.ramblock import RAMBlock
     from transship_ram._arrays import Numbers
 
@@ -85,7 +86,7 @@ class PacketMaker:
         self._kernels = kernels.current()
         compression = settings.compression
         self._method = compression.wire_flag if compression else 0
-        self._packet_kernel = None if compression else kernels.packet_kernel()
+        self._packet_kernel = None if compression else packet_kernel()
         self._work_bytes = _FIRST_WORK_BYTES
         self._lanes = [
             _Lane(

@@ -22,7 +22,7 @@ from transship.wire.limits import MIB
 from transship_ram._buffers import RecordBuffers
 from transship_ram._changes import ChangePacker
 from transship_ram._counts import SentCounts
-from transship_ram._multifd import channel_count, rules_of
+from transship_ram._multifd import rules_of
 from transship_ram._pack import Packer
 from transship_ram._packets_out import PacketMaker
 from transship_ram._records import change_record_bytes, full_record_bytes
@@ -73,10 +73,13 @@ class RAMSaver:
         self._dirtied_pages = 0
         self._syncs = 0
 
-    def begin(self) -> Segments:
+    def begin(self, channels: int) -> Segments:
         """Yield the block table; from now on every page is to be sent, and writes are logged.
 
         But for blocks that the destination has already.
+
+        Args:
+            channels: Over how many extra channels pages go; 0 for none.
         """
         self._blocks = blocks_in_order(self._guest)
         bitmaps = [DirtyBitmap(0 if block.is_lent else block.pages) for block in self._blocks]
@@ -89,9 +92,10 @@ class RAMSaver:
         for _, bitmap in self._sent:
             bitmap.mark_all()
         self._scan = Scan(bitmaps)
-        if self._sent or channel_count(self._settings):
+        if self._sent or channels:
             self._make_packers()
-            self._make_spreader()
+        if channels:
+            self._make_spreader(channels)
         yield encode_table(self._blocks)
         if self._spreader is not None:
             yield from self._spreader.begin()
@@ -210,10 +214,7 @@ class RAMSaver:
         self._buffers = buffers
         self._packer = Packer(page_size, buffers, self._counts)
 
-    def _make_spreader(self) -> None:
-        channels = channel_count(self._settings)
-        if not channels:
-            return
+    def _make_spreader(self, channels: int) -> None:
         assert self._packer is not None
         assert self._buffers is not None
         rules = rules_of(self._guest.machine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from transship import hookimpl
@@ -45,15 +46,15 @@ class RAMSection(Section):
         self._saver = RAMSaver(guest, settings)
         self._loader = RAMLoader(guest, settings)
 
-    @property
+    @cached_property
     def extra_channels(self) -> int:
-        """As many as the operator has set, with multifd; else none."""
+        """As many as the operator had set when this was first asked, with multifd; else none."""
         return channel_count(self._settings)
 
     @hookimpl
     def begin(self) -> Segments:
         """Yield the table of blocks, and begin to log writes."""
-        return self._saver.begin()
+        return self._saver.begin(self.extra_channels)
 
     @hookimpl
     def iterate(self, budget_bytes: int) -> Segments:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from transship.buffers import Buffer
-    from transship.memory.kernels import PacketKernel
+    from transship.memory.packets import PacketKernel
     from transship.memory.ramblock import RAMBlock
     from transship_ram._arrays import Numbers
 
