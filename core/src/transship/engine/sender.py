@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from transship.abc.section import ChannelWork
+from transship.engine.batches import batches
 from transship.engine.channels.threads import blocking_of, run_in_thread
 from transship.engine.pacing import SLICE_S
 from transship.errors import LocalError, StalledError
 from transship.wire.limits import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
 
     from transship.abc.channel import BlockingSender, Channel
     from transship.abc.section import Segments
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from transship.engine.channels.sending import ChannelPool
     from transship.engine.pacing import Pacer
 
-
-_BATCH_BYTES: Final = 64 * 1024
-"""What a time-out is for: a slow link may need minutes for a package, and is not stalled."""
 
 _BREATH_BYTES: Final = 64 * MIB
 """What is sent in a thread before others are asked whether it may go on: 20 ms where it is fast."""
@@ -84,7 +82,7 @@ class StreamSender:
             StalledError: The peer does not take it in time.
             ChannelError: The channel broke.
         """
-        for batch in _batches(segments):
+        for batch in batches(segments):
             with trio.move_on_after(self._stall_timeout_s) as scope:
                 await self._channel.send_segments(batch)
             if scope.cancelled_caught:
@@ -207,19 +205,3 @@ class StreamSender:
         except StopIteration as stop:
             return _End(bool(stop.value))
         return segment
-
-
-def _batches(segments: Sequence[Buffer]) -> Iterator[list[Buffer]]:
-    """The same bytes in the same order, in lists of at most :data:`_BATCH_BYTES`."""
-    batch: list[Buffer] = []
-    room = _BATCH_BYTES
-    for segment in segments:
-        with memoryview(segment) as view:
-            start = 0
-            while len(view) - start > room:
-                batch.append(view[start : start + room])
-                yield batch
-                start, batch, room = start + room, [], _BATCH_BYTES
-            batch.append(view[start:])
-            room -= len(view) - start
-    yield batch

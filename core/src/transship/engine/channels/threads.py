@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 from outcome import Error, capture
 
 from transship.abc.channel import Blocking, BlockingReceiver, BlockingSender, Channel
+from transship.engine.batches import batches
 from transship.errors import ChannelError, StalledError
 
 if TYPE_CHECKING:
@@ -106,7 +108,8 @@ class _Loop:
 
 class _LoopSender(_Loop, BlockingSender):
     def send(self, segments: Sequence[Buffer]) -> None:
-        self._run(lambda: self._channel.send_segments(segments))
+        for batch in batches(segments):
+            self._run(partial(self._channel.send_segments, batch))
 
 
 class _LoopReceiver(_Loop, BlockingReceiver):
