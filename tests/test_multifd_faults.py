@@ -11,7 +11,8 @@ import trio
 from support.between_us import Passage
 
 from transship.abc import Blocking, Parameters
-from transship.assembly import receive
+from transship.assembly import migrate, receive
+from transship.engine import source
 from transship.engine.channels import threads
 from transship.engine.destination import Destination
 from transship.errors import MigrationError
@@ -55,7 +56,7 @@ async def fails(side: Incoming | Migration) -> None:
 
 @pytest.mark.parametrize("side", ["source", "destination"])
 async def test_cancelled_at_any_moment_the_guest_is_on_one_side(side: str, place: Path) -> None:
-    source = random.Random(side)
+    chance = random.Random(side)
     seen = set()
     for number in range(12):
         folder = place / str(number)
@@ -64,7 +65,7 @@ async def test_cancelled_at_any_moment_the_guest_is_on_one_side(side: str, place
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(passage.run)
-                await trio.sleep(source.uniform(0, 0.12))
+                await trio.sleep(chance.uniform(0, 0.12))
                 (passage.outgoing if side == "source" else passage.incoming).cancel()
         seen.add(await passage.verdict())
     assert "here" in seen
@@ -77,8 +78,8 @@ async def test_extra_channel_that_breaks_fails_both_sides(after_s: float, place:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(passage.run)
             await trio.sleep(after_s)
-            source = passage.outgoing._source
-            pool = source._sender._pool if source else None
+            sending = passage.outgoing._source
+            pool = sending._sender._pool if sending else None
             if pool is not None:
                 pool._lanes[1].sender.interrupt()
     await passage.verdict()
@@ -92,6 +93,31 @@ async def test_destination_that_expects_more_channels_says_so(place: Path) -> No
         await passage.run()
     assert await passage.verdict() == "here"
     assert any("multifd-channels" in str(error) for error in passage.errors)
+
+
+async def test_destination_that_expects_channels_where_there_are_none_says_so(place: Path) -> None:
+    passage = passage_in(place)
+    passage.outgoing = migrate(passage.here, passage.uri, parameters=PARAMETERS)
+    passage.incoming.parameters = Parameters(multifd_channels=CHANNELS, stall_timeout_s=0.5)
+    with trio.fail_after(20):
+        await passage.run()
+    assert await passage.verdict() == "here"
+    for side in (passage.incoming, passage.outgoing):
+        assert side.error is not None
+        assert "multifd on at the source" in str(side.error.hint)
+
+
+async def test_channels_of_several_guests_are_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        source, "initial_packet", lambda uuid, number: initial_packet(bytes([number] * 16), number)
+    )
+    passage = passage_in(place)
+    with trio.fail_after(20):
+        await passage.run()
+    assert await passage.verdict() == "here"
+    assert any("an extra channel is of another guest" in str(error) for error in passage.errors)
 
 
 async def test_channels_that_cannot_block_go_through_the_event_loop(

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from transship.abc import Parameters
 from transship.cli.local.settings import capabilities_on, parameters_with
 from transship.cli.verbs.receive import receive
+from transship.cli.verbs.run import run
 from transship.cli.verbs.send import send
 from transship.errors import BlockedError
 
@@ -89,3 +90,21 @@ def test_send_takes_its_cap_on_the_rate_once(tmp_path: Path) -> None:
     result = CliRunner().invoke(send, [str(tmp_path), "unix:/x", *said])
     assert result.exit_code == 2
     assert "--bandwidth and --set max-bandwidth say the same" in result.output
+
+
+@pytest.mark.parametrize(
+    ("said", "exit_code", "message"),
+    [
+        (["--set", "multifd-compression=no-such"], 3, "no compression method 'no-such'"),
+        (["--set", "multifd-channels=0"], 3, "'multifd-channels' takes 1 to 255"),
+        (["--cap", "flying"], 3, "no capability 'flying'"),
+        (["--downtime", "1s", "--set", "downtime-limit=2s"], 2, "say the same"),
+    ],
+)
+def test_run_with_senseless_settings_is_refused_before_the_guest_starts(
+    said: list[str], exit_code: int, message: str
+) -> None:
+    result = CliRunner().invoke(run, ["synthetic:ram=1MiB", "--migrate-to", "unix:/x", *said])
+    assert result.exit_code == exit_code, result.output
+    assert "runs here" not in result.output
+    assert message in " ".join(result.output.split())

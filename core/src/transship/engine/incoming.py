@@ -184,7 +184,7 @@ class Incoming(Attempt):
             raise RemoteError(
                 "the source sends its memory over several channels (multifd)",
                 expected="one channel",
-                found="another, of multifd",
+                found=f"another, of multifd, from {other.peer}",
                 hint="switch the capability multifd on here, or off at the source",
             )
         extra.start(other, initial)

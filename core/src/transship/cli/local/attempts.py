@@ -108,6 +108,8 @@ def summary(attempt: Attempt, error: MigrationError | None) -> str:
     parts = [
         f"{format_size(statistics.transferred_bytes)} in {format_time(statistics.total_s)}",
     ]
+    if shared_bytes := statistics.sections.get("ram", {}).get("shared_bytes", 0):
+        parts.append(f"{format_size(shared_bytes)} handed over")
     if statistics.downtime_s is not None:
         parts.append(f"downtime {format_time(statistics.downtime_s)}")
     if statistics.dirty_syncs:

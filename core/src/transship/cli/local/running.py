@@ -61,10 +61,12 @@ async def run_guest(guest: Guest, plan: Plan, console: Console) -> int:
     plan, would end a process that may have the only copy of a guest.
 
     Raises:
-        MigrationError: An address makes no sense, or nobody can listen at the one for QMP.
+        MigrationError: An address makes no sense, nobody provides the method of compression, or
+            nobody can listen at the address for QMP.
     """
     if plan.migrate_to is not None:
         assembly.check_outgoing(plan.migrate_to)
+    assembly.compression_of(plan.settings.parameters)
     with trio.open_signal_receiver(*SIGNALS, signal.SIGUSR1) as signals:
         running = _Running(plan, console)
         async with open_host(

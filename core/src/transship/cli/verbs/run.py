@@ -68,7 +68,8 @@ def run(
     GUEST is synthetic:ram=SIZE,dirty-rate=RATE,..., or module:factory, a function without
     arguments that returns your own guest; or stored:DIRECTORY, which can only move away.
 
-    The process ends when the guest has moved away, or on SIGINT or SIGTERM. If the move fails
+    The process ends when the guest has moved away, or on SIGINT or SIGTERM; but while the guest
+    moves the first of these cancels that, and the next one ends the process. If the move fails
     the guest runs on here. After a broken hand-over it stays here, paused: SIGUSR1 lets it run.
     With --json every event is one JSON object on a line of its own.
 

@@ -52,6 +52,8 @@ class RamInfo(Object):
     end on average without the setup; ``precopy-bytes`` and ``downtime-bytes``, page records sent
     while the guest ran, and while it stood still; ``multifd-bytes``, all that went over the
     channels of multifd. ``skipped``, ``postcopy-*`` and ``dirty-sync-missed-zero-copy`` are 0.
+    ``shared-bytes``, which QEMU does not have and which is there only where it is not 0, is memory
+    that was handed over within the host, and not sent.
     """
 
     transferred: int
@@ -72,6 +74,7 @@ class RamInfo(Object):
     downtime_bytes: UInt64
     postcopy_bytes: UInt64
     dirty_sync_missed_zero_copy: UInt64
+    shared_bytes: UInt64 | None = None
 
 
 class XbzrleCacheInfo(Object):
@@ -222,6 +225,7 @@ def _ram(migration: Migration) -> RamInfo:
         downtime_bytes=statistics.downtime_bytes,
         postcopy_bytes=0,
         dirty_sync_missed_zero_copy=0,
+        shared_bytes=ram.get("shared_bytes"),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from transship.abc.channel import BlockingReceiver, Channel
     from transship.abc.section import ChannelParsing, Section, SectionSet
+
+_LOOKS: Final = 8
+"""How often within its time-out a stream that waits looks whether anything comes."""
 
 
 class ChannelLoaders:
@@ -88,20 +91,22 @@ class ChannelLoaders:
         if self._stopping.is_set():
             return
         packet = parse_initial_packet(initial)
-        if packet.uuid not in (None, self._uuid) and self._uuid is not None:
+        if not self._loaders:
+            self._uuid = self._uuid or packet.uuid
+        if packet.uuid not in (None, self._uuid):
             raise RemoteError(
                 "an extra channel is of another guest",
                 section=self._section.idstr,
-                expected=self._uuid.hex(),
-                found=(packet.uuid or b"").hex(),
+                expected="none" if self._uuid is None else self._uuid.hex(),
+                found=f"{packet.uuid.hex()}, from {channel.peer}",
             )
         if packet.number >= self._point.count or packet.number in self._loaders:
             raise RemoteError(
                 "more extra channels than were agreed on",
                 section=self._section.idstr,
                 expected=f"numbers 0 to {self._point.count - 1}, each once",
-                found=f"another with number {packet.number}",
-                hint="set multifd-channels to the same on both sides",
+                found=f"another with number {packet.number}, from {channel.peer}",
+                hint="set multifd-channels to the same on both sides, if nobody else connected",
             )
         loader = _Loader(
             packet.number,
@@ -120,20 +125,32 @@ class ChannelLoaders:
         Raises:
             StalledError: Nothing comes over them any more, or some were never opened.
         """
+        received, since_s = self.received_bytes, trio.current_time()
         while True:
-            before = self.received_bytes
-            with trio.move_on_after(self._stall_timeout_s) as waiting:
+            with trio.move_on_after(self._stall_timeout_s / _LOOKS) as waiting:
                 await self._point.stream_arrives()
             if not waiting.cancelled_caught:
                 return
-            if self.received_bytes == before:
-                raise StalledError(
-                    f"nothing came over the extra channels for {self._stall_timeout_s:g} s",
-                    section=self._section.idstr,
-                    expected=f"{self._point.count} channels",
-                    found=f"{len(self._loaders)}",
-                    hint="set multifd-channels to the same on both sides",
-                )
+            if self.received_bytes != received:
+                received, since_s = self.received_bytes, trio.current_time()
+            elif trio.current_time() >= since_s + self._stall_timeout_s:
+                raise self._stalled()
+
+    def _stalled(self) -> StalledError:
+        count = len(self._loaders)
+        if count == self._point.count:
+            hint = "the source hangs, or the network is gone"
+        elif count:
+            hint = "set multifd-channels to the same on both sides"
+        else:
+            hint = "switch the capability multifd on at the source, or off here"
+        return StalledError(
+            f"nothing came over the extra channels for {self._stall_timeout_s:g} s",
+            section=self._section.idstr,
+            expected=f"{self._point.count} channels, and memory over each",
+            found=f"{count} channels, and {self.received_bytes} bytes over all of them",
+            hint=hint,
+        )
 
     async def stop(self) -> None:
         """Receive nothing more; when this returns no channel writes guest RAM."""
