@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from bench.contestants.base import Contestant
     from bench.workloads import Workload
 
-SCHEMES: Final = ("tcp", "unix")
 SIZES_BYTES: Final = (256 * MIB, 512 * MIB, GIB, 2 * GIB, 4 * GIB, 8 * GIB)
 """Of the curve, a quarter zero each: the largest guest and its copy fill 16 GiB."""
 
@@ -94,9 +93,11 @@ def races(qemu: QemuBinary) -> list[Race]:
         Race("downtime-tcp", SMALL_BUSY, "tcp", (main, Ours(0)), 50, 5, Effort.QUICK),
         Race("mixed-tcp", STOPPED, "tcp", (one, main, multifd, *mixed)),
         Race("busy-tcp", BUSY, "tcp", (one, *moving)),
+        Race("busy-unix", BUSY, "unix", (one, *moving)),
         Race("xbzrle-tcp", XBZRLE, "tcp", (one, main, Ours(0))),
+        Race("xbzrle-unix", XBZRLE, "unix", (one, main, Ours(0))),
         Race("idle-tcp", IDLE, "tcp", (one, *moving)),
-        Race("idle-unix", IDLE, "unix", (main, multifd, Ours(0, HANDED_OVER))),
+        Race("idle-unix", IDLE, "unix", (one, main, multifd, Ours(0, HANDED_OVER))),
         *_curves(qemu),
     ]
 
