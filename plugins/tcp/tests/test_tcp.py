@@ -45,6 +45,11 @@ def port_of(listener: Listener) -> int:
     return port
 
 
+def socket_of(channel: Channel) -> socket.socket:
+    raw: socket.socket = channel._socket  # type: ignore[attr-defined]
+    return raw
+
+
 class Resolver(trio.abc.HostnameResolver):
     """Knows the addresses of one host."""
 
@@ -264,7 +269,7 @@ async def test_both_ends_are_set_up_for_migration(keep_alive: bool) -> None:
         async with connected(listener.uri) as source:
             destination = await listener.accept()
             for channel in (source, destination):
-                raw: socket.socket = channel._socket  # type: ignore[attr-defined]
+                raw = socket_of(channel)
                 assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
                 assert bool(raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) is keep_alive
                 if keep_alive:
@@ -278,7 +283,7 @@ async def test_little_waits_in_extra_channels_within_one_host() -> None:
         assert more is not None
         async with more.open_channel() as extra:
             main, other = (
-                channel._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)  # type: ignore[attr-defined]
+                socket_of(channel).getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
                 for channel in (first, extra)
             )
         assert other == 512 * 1024, "the kernel doubles what it is asked for"

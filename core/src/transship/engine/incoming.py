@@ -115,7 +115,8 @@ class Incoming(Attempt):
                     await self._load(channel, extra)
                     nursery.cancel_scope.shield = True
             nursery.cancel_scope.cancel()
-        if self._refusal is not None:
+        if loading.cancelled_caught:
+            assert self._refusal is not None
             raise self._refusal
 
     @asynccontextmanager

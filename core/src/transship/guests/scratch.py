@@ -10,14 +10,13 @@ from transship.guests.recorded import RecordedGuest
 from transship.memory.mappings import map_anonymous
 from transship.memory.ramblock import RAMBlock
 
+if TYPE_CHECKING:
+    import mmap
+
 
 def physical_memory_bytes() -> int:
     """RAM of this computer."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-if TYPE_CHECKING:
-    import mmap
 
 
 class ScratchBlock(RAMBlock):

@@ -166,14 +166,12 @@ class PacketMaker:
         zeros = find_holes(block, pages) if self._finds_zeros else np.zeros(len(pages), np.bool_)
         header = PacketHeader(0, self._capacity, 0, 0, 0, 0, block.idstr.encode())
         lane.packet[:HEADER_BYTES] = header.pack()
-        number = next(self._numbers)
-        for _ in range(self._capacity, len(pages), self._capacity):
-            next(self._numbers)
+        numbers = [next(self._numbers) for _ in range(0, len(pages), self._capacity)]
         with block.view as view:
             normal, sent_bytes = kernel.send_packets(
                 descriptor,
                 lane.packet,
-                number,
+                numbers[0],
                 self._page_size,
                 view,
                 pages.data,

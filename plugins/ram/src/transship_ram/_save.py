@@ -261,13 +261,11 @@ class RAMSaver:
             if batch is None:
                 break
             packed = self._pack(batch, budget_bytes - buffers.used_bytes)
+            self._most_batch_pages = 0
             if packed < len(batch.pages):
                 self._scan.give_back(batch, packed)
-                self._most_batch_pages = 0
             elif 2 * buffers.room_pages >= buffers.batch_pages:
                 self._most_batch_pages = min(2 * len(batch.pages), _MOST_BATCH_PAGES)
-            else:
-                self._most_batch_pages = 0
             scanned_bytes += len(batch.pages) * self._guest.page_size
         return buffers.flush()
 

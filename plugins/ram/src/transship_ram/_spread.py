@@ -65,9 +65,9 @@ class Spreader:
     def pages(self, budget_bytes: float, most_scanned_bytes: float) -> Segments:
         """Yield work for dirty pages, until a limit is reached or all is clean."""
         page_size = self._blocks[0].page_size
-        whole_budget_bytes = budget_bytes
-        while budget_bytes > 0 and most_scanned_bytes > 0:
-            batch = self._scan.next_batch(self._maker.work_pages(whole_budget_bytes))
+        left_bytes = budget_bytes
+        while left_bytes > 0 and most_scanned_bytes > 0:
+            batch = self._scan.next_batch(self._maker.work_pages(budget_bytes))
             if batch is None:
                 break
             if self._scan.laps != self._lap:
@@ -78,7 +78,7 @@ class Spreader:
             if self._rules.zeros_in_stream:
                 pages = yield from self._without_zeros(block, pages)
             if len(pages):
-                budget_bytes -= self._maker.expected_bytes(len(pages))
+                left_bytes -= self._maker.expected_bytes(len(pages))
                 yield self._maker.work(block, pages)
         yield from self._recorded()
         return True

@@ -68,12 +68,9 @@ class LoadedBlock:
         self._block = block
         self._page_size = block.page_size
         self._kernels = kernels.current()
-        self._touched = self._all_touched(not block.is_untouched)
+        pages = 0 if block.is_borrowed else self.page_count  # of what is borrowed none may come
+        self._touched = bytearray([not block.is_untouched]) * pages
         self._marks = np.frombuffer(self._touched, np.uint8)
-
-    def _all_touched(self, is_touched: bool) -> bytearray:
-        """One byte a page; none where no page may come."""
-        return bytearray((is_touched,)) * (0 if self.is_borrowed else self.page_count)
 
     @property
     def is_borrowed(self) -> bool:

@@ -69,14 +69,12 @@ def migrate(
       transship migrate --qmp /run/vm.qmp unix:/run/b.sock --cap auto-converge --timeout 10min
       transship migrate --qmp /run/vm.qmp tcp:192.0.2.7:4444 --set multifd-channels=4 --cap multifd
     """
+    options.refuse_twice(parameters, MAX_BANDWIDTH, "bandwidth_bytes_per_s", "--bandwidth")
+    options.refuse_twice(parameters, DOWNTIME_LIMIT, "downtime_ms", "--downtime")
     wanted = dict(parameters)
-    for name, option, value in (
-        (MAX_BANDWIDTH, "--bandwidth", bandwidth_bytes_per_s),
-        (DOWNTIME_LIMIT, "--downtime", downtime_ms),
-    ):
-        if value is not None and name in wanted:
-            raise click.UsageError(f"{option} and --set {name} say the same")
-        if value is not None:
-            wanted[name] = value
+    if bandwidth_bytes_per_s is not None:
+        wanted[MAX_BANDWIDTH] = bandwidth_bytes_per_s
+    if downtime_ms is not None:
+        wanted[DOWNTIME_LIMIT] = downtime_ms
     order = Order(options.named(address), uri, capabilities, wanted, timeout_s, poll_s)
     return trio.run(drive, order, Console(as_json=as_json))
