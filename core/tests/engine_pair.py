@@ -14,10 +14,19 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import trio
 from trio.testing import MockClock
 
-from transship.abc import Channel, Listener, LiveCounters, Pending, ReturnPath, Section, Segments
+from transship.abc import (
+    Channel,
+    Disk,
+    Listener,
+    LiveCounters,
+    Pending,
+    ReturnPath,
+    Section,
+    Segments,
+)
 from transship.abc.settings import Parameters, Settings
 from transship.engine.globalstate import GlobalState
-from transship.engine.incoming import Incoming
+from transship.engine.incoming import IncomingMigration
 from transship.engine.migration import Migration
 from transship.engine.notifiers import Notice, StatusReached
 from transship.engine.status import MigrationStatus
@@ -32,6 +41,7 @@ from transship.plugin.markers import hookimpl
 from transship.plugin.registry import SectionRegistry
 from transship.testing import ChannelWrapper, memory_channel_pair
 from transship.testing.guests import FakeGuest, GuestWrite
+from transship.testing.memory_device import Medium, MemoryDevice
 from transship.wire import encoder
 
 if TYPE_CHECKING:
@@ -73,16 +83,23 @@ class Machine(FakeGuest):
         is_running: Whether it is the source's.
         fails_in: Names of its methods that raise.
         pages: Of RAM.
+        medium: What its disk is on; shared with the other, or of its own.
 
     Attributes:
         has_run_twice: Whether it was started while the other ran.
+        has_run_without_disk: Whether it was started when its disk was not active.
         withheld: The throttle percentages that it was given, in order.
     """
 
     can_throttle = True
 
     def __init__(
-        self, *, is_running: bool, fails_in: Sequence[str] = (), pages: int = PAGES
+        self,
+        *,
+        is_running: bool,
+        fails_in: Sequence[str] = (),
+        pages: int = PAGES,
+        medium: Medium | None = None,
     ) -> None:
         script = [
             [GuestWrite("ram", 0, b"first"), GuestWrite("ram", 3 * PAGE, b"second")],
@@ -91,16 +108,22 @@ class Machine(FakeGuest):
         super().__init__({"ram": pages * PAGE}, is_running=is_running, script=script)
         self.register = 0x1234 if is_running else 0
         self.other: Machine | None = None
-        self.has_run_twice = False
+        self.has_run_twice = self.has_run_without_disk = False
+        self.device = MemoryDevice(medium or Medium(PAGE))
+        self.disk = Disk("disk0", self.device)
         self.withheld: list[int] = []
         self.fails_in = fails_in
         if is_running:
+            self.disk.activate()
             for page in range(pages):
                 self.write("ram", page * PAGE, bytes([page % 255 + 1]) * (PAGE // 2))
 
     def _fail(self, name: str) -> None:
         if name in self.fails_in:
             raise OSError(f"{name} does not work here")
+
+    def disks(self) -> Sequence[Disk]:
+        return (self.disk,)
 
     async def pause(self) -> None:
         self._fail("pause")
@@ -109,6 +132,7 @@ class Machine(FakeGuest):
     async def resume(self) -> None:
         self._fail("resume")
         self.has_run_twice |= self.other is not None and self.other.is_running
+        self.has_run_without_disk |= not self.disk.is_active
         await super().resume()
 
     def throttle(self, percent: int) -> None:
@@ -381,6 +405,7 @@ class Pair:
         blockers: Of the source.
         limiter: Of the source.
         pages: Of RAM.
+        storage_is_shared: Whether the disks of the two are one, as on shared storage.
 
     Attributes:
         source_notices: What the source has told so far.
@@ -402,9 +427,13 @@ class Pair:
         blockers: Blockers | None = None,
         limiter: BandwidthLimiter | None = None,
         pages: int = PAGES,
+        storage_is_shared: bool = True,
     ) -> None:
-        self.source = Machine(is_running=True, fails_in=source_fails_in, pages=pages)
-        self.destination = Machine(is_running=False, fails_in=destination_fails_in, pages=pages)
+        medium = Medium(PAGE) if storage_is_shared else None
+        self.source = Machine(is_running=True, fails_in=source_fails_in, pages=pages, medium=medium)
+        self.destination = Machine(
+            is_running=False, fails_in=destination_fails_in, pages=pages, medium=medium
+        )
         self.source.other, self.destination.other = self.destination, self.source
         self.source_sections = sections_of(self.source, without=source_lacks)
         self.destination_sections = sections_of(self.destination, without=destination_lacks)
@@ -418,7 +447,7 @@ class Pair:
             blockers=blockers,
             limiter=limiter,
         )
-        self.incoming = Incoming(
+        self.incoming = IncomingMigration(
             self.destination,
             self.destination_sections,
             listening(self.far),
@@ -481,14 +510,20 @@ class Pair:
         assert not self.source.has_run_twice, "both guests ran"
         assert not self.destination.has_run_twice, "both guests ran"
         assert not (self.source.is_running and self.destination.is_running)
+        assert not self.source.has_run_without_disk
+        assert not self.destination.has_run_without_disk
+        assert not (self.source.disk.is_active and self.destination.disk.is_active)
         if self.source.is_running:
             assert self.source_error is not None
             assert self.source_error.source_may_resume is True
             assert not isinstance(self.source_error, HandoverError)
             assert not self.source.log.is_logging
+            assert self.source.disk.is_active
+            self.source.disk.write(0, b"still there")
         elif self.destination.is_running:
             assert isinstance(self.source_error, UnknownOutcomeError | None)
             self.check_arrived_whole()
+            self.destination.disk.write(0, b"arrived")
         else:
             errors = (self.source_error, self.destination_error)
             assert self.migration.status is not MigrationStatus.COMPLETED or any(

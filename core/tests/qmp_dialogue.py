@@ -94,7 +94,7 @@ def _speaker(dialogue: Dialogue) -> Any:
                     return
 
     async def answer(stream: trio.SocketStream, request: Json) -> bool:
-        command = request["execute"]
+        command = request.get("execute") or request["exec-oob"]
         dialogue.heard.append((command, request.get("arguments", {})))
         turn = counts[command] = counts.get(command, -1) + 1
         if turn == 0:

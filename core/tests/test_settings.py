@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from transship.abc.settings import QEMU_10_0, SEED_2014, Capability, Parameters, Settings
+from transship.abc.settings import QEMU_10_0, Capability, Parameters, Settings
 from transship.assembly import migrate, receive
 from transship.errors import BlockedError, PluginError
 from transship.testing import FakeGuest
@@ -66,7 +66,7 @@ def test_senseless_parameter_is_refused_by_name(name: str, wrong: Any) -> None:
     ],
 )
 def test_extreme_parameter_is_taken(name: str, value: Any) -> None:
-    assert getattr(dataclasses.replace(SEED_2014, **{name: value}), name) == value
+    assert getattr(dataclasses.replace(QEMU_10_0, **{name: value}), name) == value
 
 
 def test_unknown_capability_is_refused_with_those_that_there_are() -> None:

@@ -36,10 +36,35 @@ def test_rate_is_read_as_people_write_it(text: str, rate: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "time_s"), [("300ms", 0.3), ("2s", 2), ("1.5", 1.5), ("1min", 60)]
+    ("text", "time_s"), [("300ms", 0.3), ("2s", 2), ("1.5s", 1.5), ("0", 0), ("1min", 60)]
 )
 def test_time_is_read_as_people_write_it(text: str, time_s: float) -> None:
     assert units.parse_time(text) == pytest.approx(time_s)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("1Gb/s", "write 0.125GB/s for 1 Gbit/s"),
+        ("100mbit/s", "write 12.5MB/s for 100 mbit/s"),
+        ("8kibps", "write 1KiB/s for 8 kibit/s"),
+        ("10 Gb", "write 1.25GB/s for 10 Gbit/s"),
+    ],
+)
+def test_rate_that_may_mean_bits_is_refused_with_the_same_in_bytes(text: str, hint: str) -> None:
+    with pytest.raises(ValueError, match=f"may mean bits.*{hint}"):
+        units.parse_rate(text)
+
+
+@pytest.mark.parametrize("text", ["300", "1.5"])
+def test_time_without_a_unit_is_refused_with_both_that_it_may_mean(text: str) -> None:
+    with pytest.raises(ValueError, match=f"write {text}ms or {text}s"):
+        units.parse_time(text)
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 passes"), (1, "1 pass"), (2, "2 passes")])
+def test_one_thing_is_counted_as_one(count: int, text: str) -> None:
+    assert units.counted(count, "pass", "passes") == text
 
 
 def test_time_that_is_none_is_refused() -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transship.assembly import load_plugins, migrate, receive
     from transship.control.service import serve_host
     from transship.engine.blockers import Blockers
-    from transship.engine.incoming import Incoming
+    from transship.engine.incoming import IncomingMigration
     from transship.engine.limiter import BandwidthLimiter
     from transship.engine.migration import Migration
     from transship.engine.notifiers import Notifiers
@@ -37,7 +37,7 @@ _HOMES: Final = {
     "DirtyLog": "transship.abc",
     "Guest": "transship.abc",
     "Host": "transship.hosting.host",
-    "Incoming": "transship.engine.incoming",
+    "IncomingMigration": "transship.engine.incoming",
     "MarkedDirtyLog": "transship.guests.dirtylog",
     "Migration": "transship.engine.migration",
     "MigrationError": "transship.errors",
@@ -63,7 +63,7 @@ __all__ = [
     "DirtyLog",
     "Guest",
     "Host",
-    "Incoming",
+    "IncomingMigration",
     "MarkedDirtyLog",
     "Migration",
     "MigrationError",

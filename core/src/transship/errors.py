@@ -10,6 +10,7 @@
     │   └── PeerFailedError   the peer said that it failed
     ├── ChannelError          the path between the two broke
     │   ├── ConnectError      it never came about
+    │   ├── TlsError          the two sides do not trust each other
     │   ├── PeerClosedError   the peer closed it
     │   └── StalledError      nothing moved for longer than the time-out
     ├── BlockedError          refused before the guest was touched
@@ -134,7 +135,15 @@ class StreamError(RemoteError):
 
 
 class PeerFailedError(RemoteError):
-    """The peer said over the return path that it failed."""
+    """The peer said over the return path that it failed.
+
+    Args:
+        has_guest: Whether it said that it has the guest all the same.
+    """
+
+    def __init__(self, cause: str, *, has_guest: bool = False, **facts: Any) -> None:
+        super().__init__(cause, **facts)
+        self.has_guest = has_guest
 
 
 class ChannelError(MigrationError):
@@ -143,6 +152,10 @@ class ChannelError(MigrationError):
 
 class ConnectError(ChannelError):
     """The path never came about: nobody listens, a name has no address, no permission."""
+
+
+class TlsError(ChannelError):
+    """The two sides do not trust each other: certificates, names, or what they can agree on."""
 
 
 class PeerClosedError(ChannelError):

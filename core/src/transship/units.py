@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGTPE]?)(i?)(B?)\s*", re.IGNORECASE)
+_BITS: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTPEkmgtpe]?[Ii]?)(?:b|[Bb]its?|[Bb]ps)(?:/s)?")
 _TIME: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ns|us|ms|s|min|h)?\s*")
 _STEPS: Final = "KMGTPE"
 _SECONDS: Final = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
@@ -31,17 +32,29 @@ def parse_size(text: str) -> int:
 def parse_rate(text: str) -> int:
     """Read a rate in bytes per second: ``1GiB/s``, ``100MB/s``; ``0`` or ``unlimited`` is 0.
 
+    Networks are sold in bits: what may mean them (``1Gb/s``) is no rate.
+
     Raises:
         ValueError: It is none.
     """
     stripped = text.strip()
     if stripped.lower() == "unlimited":
         return 0
+    bits = _BITS.fullmatch(stripped)
+    if bits:
+        number, prefix = bits.groups()
+        divided = f"{float(number) / 8:g}{prefix.upper().replace('I', 'i')}B/s"
+        raise ValueError(
+            f"{text!r} may mean bits, and rates are in bytes; "
+            f"write {divided} for {number} {prefix}bit/s"
+        )
     return parse_size(stripped.removesuffix("/s"))
 
 
 def parse_time(text: str) -> float:
-    """Read a time in seconds: ``300ms``, ``2s``, ``1.5`` (seconds).
+    """Read a time, as seconds: ``300ms``, ``2s``, ``1.5min``, ``0``.
+
+    A number alone is none: some take it for seconds, and QEMU's tools for milliseconds.
 
     Raises:
         ValueError: It is none.
@@ -50,7 +63,14 @@ def parse_time(text: str) -> float:
     if not match:
         raise ValueError(f"{text!r} is not a time; write it like 300ms or 2s")
     number, unit = match.groups()
+    if unit is None and float(number):
+        raise ValueError(f"{text!r} has no unit; write {number}ms or {number}s")
     return float(number) * _SECONDS[unit or "s"]
+
+
+def counted(count: int, one: str, several: str) -> str:
+    """Write a number of things: ``1 pass``, ``2 passes``."""
+    return f"{count} {one if count == 1 else several}"
 
 
 def format_size(size: float) -> str:

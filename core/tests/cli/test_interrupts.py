@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+from typing import NoReturn
 
 import pytest
 import trio
+from click.testing import CliRunner
 
+from transship.cli import main as main_module
 from transship.cli.exits import ExitCode
 from transship.cli.interrupts import Interrupts, until_interrupted
 from transship.errors import BlockedError
@@ -66,3 +71,40 @@ async def test_body_that_ends_by_itself_has_its_own_code_and_its_own_error() -> 
     assert await until_interrupted(done) == ExitCode.SPLIT
     with pytest.raises(BlockedError, match="no"):
         await until_interrupted(refused)
+
+
+def test_ctrl_c_while_a_verb_is_being_imported_leaves_as_any_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(name: str) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main_module, "import_module", interrupted)
+    result = CliRunner().invoke(main_module.main, ["status"])
+    assert result.exit_code == ExitCode.LEFT
+    assert "left before anything began" in result.output
+
+
+@pytest.mark.parametrize("text", ["host:4444", "tcp:localhost", "tcp::70000", "vsock:1:2"])
+def test_address_of_a_host_is_checked_with_the_other_options(text: str) -> None:
+    result = CliRunner().invoke(main_module.main, ["run", "nonsense", "--qmp", text])
+    assert result.exit_code == ExitCode.USAGE
+    assert "no address of a QMP server" in " ".join(result.output.split())
+
+
+def test_ctrl_c_while_the_command_is_imported_leaves_with_one_line() -> None:
+    interrupted = """if True:
+        import runpy, sys
+
+        class Interrupted:
+            def find_spec(self, name, path=None, target=None):
+                if name == "transship.cli.main":
+                    raise KeyboardInterrupt
+
+        sys.meta_path.insert(0, Interrupted())
+        runpy.run_module("transship", run_name="__main__")
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", interrupted], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (130, "left before anything began\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -91,6 +92,33 @@ async def test_migration_that_completes_is_told_with_its_figures(run: Run) -> No
     assert dialogue.arguments_of("migrate") == {"uri": URI}
 
 
+COPIES_DISKS = [*CAPABILITIES, {"capability": "block", "state": False}]
+
+
+@pytest.mark.parametrize("flag", ["blk", "inc"])
+async def test_disks_go_along_with_a_peer_that_copies_them(run: Run, flag: str) -> None:
+    disk = {"transferred": 5 * MIB, "remaining": 60 * MIB, "total": 400 * MIB}
+    copying = ACTIVE | {"disk": disk}
+    dialogue = peer(
+        copying, COMPLETED, guest=GONE, **{"query-migrate-capabilities": [COPIES_DISKS]}
+    )
+    ended = await run(dialogue, "migrate", URI, f"--{flag}", "--poll", "10ms")
+    assert ended.code == 0
+    assert dialogue.arguments_of("migrate") == {"uri": URI, flag: True}
+    shown = ended.progress[0]
+    assert (shown["disk_remaining_bytes"], shown["disk_total_bytes"]) == (60 * MIB, 400 * MIB)
+    assert shown["remaining_bytes"] == 150 * MIB
+    assert shown["total_bytes"] == 500 * MIB
+
+
+async def test_disks_do_not_go_along_with_a_qemu_that_has_no_block_migration(run: Run) -> None:
+    dialogue = peer(COMPLETED)
+    ended = await run(dialogue, "migrate", URI, "--blk")
+    assert ended.code == 3
+    assert "cannot copy disks within a migration" in ended.errors
+    assert dialogue.commands() == []
+
+
 async def test_cap_in_force_is_always_said(run: Run) -> None:
     ended = await run(peer(COMPLETED, guest=GONE), "migrate", URI)
     assert ended.errors.startswith("cap 128 MiB/s (--bandwidth changes it)\n")
@@ -126,6 +154,26 @@ async def test_what_is_asked_for_is_set_before_and_nothing_else(run: Run) -> Non
         "downtime-limit": 50,
         "multifd-channels": 4,
     }
+
+
+async def test_capability_is_switched_back_if_a_parameter_is_refused(run: Run) -> None:
+    refused = [Refusal("out of range")]
+    dialogue = peer(COMPLETED, **{"migrate-set-parameters": refused})
+    ended = await run(
+        dialogue, "migrate", URI, "--cap", "auto-converge", "--set", "multifd-channels=0"
+    )
+    assert ended.code == 3
+    assert "out of range" in ended.errors
+    states = [
+        arguments["capabilities"]
+        for command, arguments in dialogue.heard
+        if command == "migrate-set-capabilities"
+    ]
+    assert states == [
+        [{"capability": "auto-converge", "state": True}],
+        [{"capability": "auto-converge", "state": False}],
+    ]
+    assert "migrate" not in dialogue.commands()
 
 
 async def test_peer_is_found_through_the_environment(run: Run) -> None:
@@ -191,6 +239,8 @@ def test_nobody_who_listens_is_said(tmp_path: object) -> None:
         ["--qmp", "/x", "--bandwidth", "fast"],
         ["--qmp", "/x", "--downtime", "1us"],
         ["--qmp", "/x", "--timeout", "0s"],
+        ["--qmp", "/x", "--downtime", "300"],
+        ["--qmp", "/x", "--bandwidth", "1Gb/s"],
         ["--qmp", "/x", "--bandwidth", "1MiB/s", "--set", "max-bandwidth=2MiB/s"],
     ],
 )
@@ -320,3 +370,18 @@ async def test_ctrl_c_before_the_beginning_starts_nothing(run: Run) -> None:
     assert ended.code == 5
     assert dialogue.commands() == []
     assert "cancelled before the migration began" in ended.errors
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"transport": "exec", "args": ["cat"]},
+        {"channel-type": "main", "addr": {"transport": "exec", "args": ["cat"]}},
+    ],
+)
+async def test_address_in_json_is_passed_on_as_a_channel(run: Run, said: dict[str, object]) -> None:
+    dialogue = peer(COMPLETED, guest=GONE)
+    await run(dialogue, "migrate", json.dumps(said))
+    assert dialogue.arguments_of("migrate") == {
+        "channels": [{"channel-type": "main", "addr": said.get("addr", said)}]
+    }

@@ -15,6 +15,7 @@ import pytest
 import trio
 from qmp_dialogue import Dialogue, speaking
 
+from transship.cli.progress.disks import DiskProgress, StorageProgress
 from transship.cli.progress.forecast import Bounds, forecast
 
 from .test_forecast import FIRST, LATER, MIB
@@ -59,6 +60,24 @@ def test_bars_after_the_first_pass_show_what_fits_the_downtime() -> None:
     assert re.search(r"fits the downtime .*10% +38\.4 MiB of 400 MiB", text)
     assert "pass 3 · 4.88 GiB moved · sends 128 MiB/s · dirties 32.0 MiB/s" in text
     assert "switches over in about 4 s" in text
+
+
+def test_bar_of_the_disks_is_above_the_others_and_stays() -> None:
+    console = pytest.importorskip("rich.console")
+    from transship.cli.progress.bars import BarsView
+
+    screen = io.StringIO()
+    terminal = console.Console(file=screen, force_terminal=True, width=100, color_system=None)
+    half = StorageProgress((DiskProgress("a", 512 * MIB, 1024 * MIB, is_ready=False),), took_s=4)
+    with BarsView("here → there", terminal) as view:
+        view.show_disks(half)
+        assert "here → there · copying-disks" in screen.getvalue()
+        assert re.search(r"disks .* 50% +512 MiB of 1\.00 GiB", WAYS.sub("", screen.getvalue()))
+        assert "copies 128 MiB/s · 0 of 1 disk in step" in screen.getvalue()
+        screen.truncate(0)
+        view.show(FIRST, forecast(FIRST, BOUNDS))
+    text = WAYS.sub("", screen.getvalue())
+    assert re.search(r"disks .* 50%.*\n.*first pass .*75%", text)
 
 
 def test_bar_of_the_first_pass_never_runs_backwards() -> None:

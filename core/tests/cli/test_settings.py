@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from transship.cli.driving.settings import milliseconds, parse_capabilities, parse_parameters
+from transship.cli.settings import milliseconds, parse_capabilities, parse_parameters
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,8 @@ from transship.cli.driving.settings import milliseconds, parse_capabilities, par
         ("multifd-compression=none", "none"),
         ("tls-creds=", ""),
         ("tls-creds=1", "1"),
+        ("mode=1", "1"),
+        ("zero-page-detection=on", "on"),
         ("tls-hostname=on", "on"),
         ("tls-authz=a=b", "a=b"),
     ],

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from qmp_dialogue import Dialogue, Hangup, Refusal
+import trio
+from qmp_dialogue import GREETING, Dialogue, Hangup, Refusal, encode
+
+from transship.cli.console import Console
+from transship.cli.driving import reporting
+from transship.control.address import QmpAddress
+from transship.errors import StalledError
 
 from .conftest import Interrupt
 from .test_migrate import (
@@ -23,6 +29,8 @@ from .test_migrate import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .conftest import Run
 
 CAPABILITIES = [
@@ -96,6 +104,43 @@ async def test_status_of_a_peer_that_goes_away_is_no_report(run: Run) -> None:
     assert ended.output == ""
 
 
+async def test_status_counts_one_as_one(run: Run) -> None:
+    assert ", 1 pass\n" in (await run(peer(ACTIVE), "status")).output
+
+
+async def test_what_a_hostile_peer_says_does_nothing_to_the_terminal(run: Run) -> None:
+    evil = "\x1b]0;owned\x07\x9b31m\u202e"
+    info = FAILED | {"error-desc": evil}
+    ended = await run(peer(info, guest={"status": evil, "running": False}), "status")
+    assert "error          \\x1b]0;owned\\x07\\x9b31m\\x202e\n" in ended.output
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(ended.output + ended.errors)
+
+
+async def test_status_gives_up_on_a_peer_that_only_emits_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "_PATIENCE_S", 0.5)
+
+    async def flood(stream: trio.SocketStream) -> None:
+        await stream.send_all(encode(GREETING) + encode({"return": {}, "id": 1}))
+        try:
+            while True:
+                await stream.send_all(encode({"event": "STOP"}) * 1000)
+        except trio.BrokenResourceError:
+            pass  # the client has gone
+
+    sock = trio.socket.socket(trio.socket.AF_UNIX)
+    await sock.bind(str(tmp_path / "flood"))
+    sock.listen()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, flood, [trio.SocketListener(sock)])
+        with trio.fail_after(20), pytest.raises(StalledError, match=r"within 0\.5 s"):
+            await reporting.report_on(
+                QmpAddress(path=str(tmp_path / "flood")), Console(as_json=True)
+            )
+        nursery.cancel_scope.cancel()
+
+
 # --- watch ----------------------------------------------------------------------------------------
 
 
@@ -139,6 +184,15 @@ async def test_watch_of_what_does_not_converge_names_what_everybody_can_set(run:
     assert "(max-bandwidth)" in ended.progress[0]["forecast"]["text"]
 
 
+async def test_watch_of_a_peer_that_quits_does_not_say_that_its_guest_runs(run: Run) -> None:
+    limits = [PARAMETERS, Hangup()]
+    dialogue = peer(ACTIVE, CANCELLED, **{"query-migrate-parameters": limits})
+    ended = await run(dialogue, "watch", "--poll", "10ms")
+    assert ended.code == 5
+    assert "whether its guest runs is not known" in ended.output
+    assert "the guest runs" not in ended.output
+
+
 async def test_watch_that_loses_its_peer_knows_nothing(run: Run) -> None:
     assert (await run(peer(ACTIVE, ACTIVE, Hangup()), "watch", "--poll", "10ms")).code == 7
 
@@ -173,8 +227,15 @@ async def test_cancel_of_nothing_does_nothing(run: Run, info: object) -> None:
     ended = await run(dialogue, "cancel")
     assert ended.code == 0
     assert "nothing to cancel: no migration is under way" in ended.output
-    assert "the guest runs on the source" in ended.output
+    assert "the guest runs on this side" in ended.output
     assert dialogue.commands() == []
+
+
+async def test_cancel_on_a_destination_does_not_speak_of_the_source(run: Run) -> None:
+    arrived = {"status": "cancelled", "received": {"transferred": 5, "total": 9}}
+    standing = {"status": "paused", "running": False}
+    ended = await run(peer(until_cancelled(ACTIVE, arrived), guest=standing), "cancel")
+    assert "the guest stands still on this side (paused)" in ended.output
 
 
 @pytest.mark.parametrize("before", [COMPLETED, ACTIVE])

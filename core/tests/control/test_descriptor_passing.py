@@ -90,7 +90,7 @@ async def test_descriptors_sent_in_a_row_are_kept_apart(path: Path, workshop: Wo
 async def test_descriptor_of_another_command_is_not_taken_for_ours(path: Path) -> None:
     async with negotiated(path) as client:
         with pipe() as (stale, fresh):
-            await client.send_descriptors(b'{"execute":"add-fd"}\n', stale)
+            await client.send_descriptors(b'{"execute":"use-this"}\n', stale)
             assert (await client.read())["error"]["class"] == "CommandNotFound"
             await client.send_descriptors(getfd("a") + b"\n", fresh)
             assert await client.read() == {"return": {}}

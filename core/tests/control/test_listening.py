@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -83,9 +83,27 @@ async def test_port_zero_is_any_that_is_free_and_reported(host: str) -> None:
             assert await client.execute("say", text="a") == {"return": "a"}
 
 
+async def test_every_address_of_a_host_is_listened_on_with_one_port() -> None:
+    class Resolver(trio.abc.HostnameResolver):
+        async def getaddrinfo(self, *question: Any, **more: Any) -> Any:
+            places = [("127.0.0.1", 0), ("127.0.0.2", 0)]
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", where) for where in places]
+
+        async def getnameinfo(self, *question: Any) -> Any:
+            raise NotImplementedError
+
+    trio.socket.set_custom_hostname_resolver(Resolver())
+    async with serving("tcp:both:0", Workshop()) as server:
+        port = QmpAddress.parse(server.address).port
+        for host in ("127.0.0.1", "127.0.0.2"):
+            stream = await trio.open_tcp_stream(host, port)
+            async with stream:
+                await Client(stream.socket).negotiate()
+
+
 async def test_port_that_is_taken_is_refused() -> None:
     async with serving("tcp:127.0.0.1:0", Workshop()) as server:
-        await refusal(server.address)
+        assert f"cannot listen on {server.address}: " in await refusal(server.address)
 
 
 async def test_unknown_host_is_refused() -> None:

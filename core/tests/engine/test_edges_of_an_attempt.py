@@ -11,7 +11,7 @@ import trio
 from transship.abc import Channel, Listener
 from transship.engine.entering import entered
 from transship.engine.globalstate import GlobalState
-from transship.engine.incoming import Incoming
+from transship.engine.incoming import IncomingMigration
 from transship.engine.migration import Migration
 from transship.engine.status import MigrationStatus
 from transship.errors import ConnectError, MigrationError, RemoteError
@@ -65,11 +65,11 @@ def fail() -> None:
 
 async def moved(
     way_out: object = plainly, way_in: object = plainly, then: Callable[[], None] = lambda: None
-) -> tuple[Migration, Incoming, Machine, Machine]:
+) -> tuple[Migration, IncomingMigration, Machine, Machine]:
     near, far = memory_channel_pair()
     here, there = Machine(is_running=True), Machine(is_running=False)
     migration = Migration(here, SectionRegistry([GlobalState()]), way_out(near))  # type: ignore[operator]
-    incoming = Incoming(
+    incoming = IncomingMigration(
         there,
         SectionRegistry([GlobalState()]),
         way_in(Offers(far, then=then)),  # type: ignore[operator]
@@ -80,7 +80,7 @@ async def moved(
     return migration, incoming, here, there
 
 
-async def _run(attempt: Migration | Incoming) -> None:
+async def _run(attempt: Migration | IncomingMigration) -> None:
     with suppress(MigrationError):
         await attempt.run()
 
@@ -98,6 +98,15 @@ async def test_trouble_with_the_transport_after_the_guest_has_moved_is_no_failur
     assert migration.status is incoming.status is MigrationStatus.COMPLETED
     assert there.is_running
     assert not here.is_running
+
+
+@pytest.mark.parametrize("accepts_more", [True, False])
+async def test_address_is_listened_on_only_if_sources_connect_to_it(
+    accepts_more: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Offers, "accepts_more", accepts_more)
+    _, incoming, _, _ = await moved()
+    assert incoming.listens is accepts_more
 
 
 @pytest.mark.seed("S42")

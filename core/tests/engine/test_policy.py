@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from transship.abc import Pending
 from transship.engine.pacing import Pacer
 from transship.engine.policy import Decision, decide, threshold_bytes
 from transship.engine.status import TRANSITIONS, MigrationStatus, check_transition
@@ -31,7 +32,12 @@ def test_threshold_is_what_the_channel_carries_within_the_downtime_limit() -> No
 def test_loop_switches_over_only_on_an_exact_figure_below_the_threshold(
     pending: int, threshold: int, exact: bool, decision: Decision
 ) -> None:
-    assert decide(pending, threshold, exact=exact) is decision
+    assert decide(Pending(pending), threshold, exact=exact) is decision
+
+
+def test_loop_does_not_switch_over_while_a_section_must_go_on() -> None:
+    first_copy = Pending(1, must_go_on=True) + Pending(0)
+    assert decide(first_copy, 1 << 40, exact=True) is Decision.ITERATE
 
 
 @pytest.mark.seed("S61")

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
-from engine_pair import PARAMETERS, Machine, PlainRAM, Register
+from engine_pair import PAGE, PARAMETERS, Machine, PlainRAM, Register
 
 from transship.abc.settings import Parameters, Settings
 from transship.engine.notifiers import Notice, StatusReached
 from transship.hosting.host import Host, open_host
 from transship.hosting.runstate import RunState
+from transship.testing.memory_device import Medium
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -32,9 +33,10 @@ class HostedMachine(Machine):
         announced_s: When it announced itself.
     """
 
-    def __init__(self, *, is_source: bool) -> None:
-        super().__init__(is_running=is_source)
+    def __init__(self, *, is_source: bool, medium: Medium | None = None) -> None:
+        super().__init__(is_running=is_source, medium=medium)
         self._is_running = False
+        self.disk.inactivate()
         self.takes_s = {"pause": 0.0, "resume": 0.0}
         self.announced_s: list[float] = []
 
@@ -108,6 +110,8 @@ class Hosts:
         assert not (self.here.guest.is_running and self.there.guest.is_running)
         assert not self.guest.has_run_twice
         assert not self.arrival.has_run_twice
+        assert not self.guest.has_run_without_disk
+        assert not self.arrival.has_run_without_disk
 
 
 def as_settings(parameters: Parameters, capabilities: Iterable[str]) -> Settings:
@@ -121,6 +125,7 @@ async def two_hosts(
     listens: bool = True,
     parameters: Parameters = PARAMETERS,
     capabilities: Iterable[str] = (),
+    storage_is_shared: bool = True,
     **of_there: Any,
 ) -> AsyncIterator[Hosts]:
     """Open two hosts; what they say is checked when the body is through.
@@ -130,9 +135,12 @@ async def two_hosts(
         listens: Whether the other host listens already.
         parameters: Of both.
         capabilities: Of the source.
+        storage_is_shared: Whether the disks of the two are one.
         of_there: More for the other host.
     """
-    guest, arrival = HostedMachine(is_source=True), HostedMachine(is_source=False)
+    storage = Medium(PAGE) if storage_is_shared else None
+    guest = HostedMachine(is_source=True, medium=storage)
+    arrival = HostedMachine(is_source=False, medium=storage)
     guest.other, arrival.other = arrival, guest
     over: list[Attempt] = []
 

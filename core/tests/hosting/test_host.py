@@ -327,7 +327,7 @@ async def test_guest_whose_fate_is_unknown_stands_still_and_may_be_told_to_run(
     network: Network, autojump_clock: MockClock
 ) -> None:
     network.far = saying(lambda number, message: message if number < 2 else b"")
-    async with two_hosts() as hosts:
+    async with two_hosts(storage_is_shared=False) as hosts:
         hosts.arrival.fails_in = ["resume"]
         migration = await hosts.here.start_migration(URI)
         await over(hosts.here)
@@ -343,6 +343,27 @@ async def test_guest_whose_fate_is_unknown_stands_still_and_may_be_told_to_run(
         again = await hosts.here.start_migration("memory:nowhere")
         await over(hosts.here)
         assert isinstance(again.error, ConnectError)
+
+
+async def test_guest_whose_fate_is_unknown_does_not_run_while_the_other_side_has_its_disk(
+    network: Network, autojump_clock: MockClock
+) -> None:
+    network.far = saying(lambda number, message: message if number < 2 else b"")
+    async with two_hosts() as hosts:
+        hosts.arrival.fails_in = ["resume"]
+        migration = await hosts.here.start_migration(URI)
+        await over(hosts.here)
+        await over(hosts.there)
+        assert isinstance(migration.error, UnknownOutcomeError)
+        assert hosts.arrival.disk.is_active
+        with pytest.raises(LocalError, match="belongs to somebody else"):
+            await hosts.here.cont()
+        assert state(hosts.here) == "postmigrate"
+        hosts.arrival.disk.inactivate()
+        await hosts.here.cont()
+        assert state(hosts.here) == "running"
+        with pytest.raises(LocalError, match="belongs to somebody else"):
+            await hosts.there.cont()
 
 
 async def test_guest_that_has_moved_for_certain_does_not_run_here_any_more(
@@ -364,7 +385,7 @@ async def test_guest_that_left_by_a_channel_without_answers_may_be_told_to_run(
     network: Network, autojump_clock: MockClock
 ) -> None:
     network.near = network.far = OneWay
-    async with two_hosts() as hosts:
+    async with two_hosts(storage_is_shared=False) as hosts:
         hosts.there.guest.fails_in = ["resume"]  # type: ignore[attr-defined]
         await hosts.here.start_migration(URI)
         await over(hosts.here)
@@ -860,6 +881,8 @@ async def test_guest_that_arrived_and_could_not_be_started_stands_still_and_can_
         assert hosts.there.incoming is not None
         assert isinstance(hosts.there.incoming.error, NotStartedError)
         assert state(hosts.there) == "paused"
+        with pytest.raises(BlockedError, match="the destination's word that it has the guest"):
+            await hosts.here.cont()
         hosts.arrival.fails_in = []
         await hosts.there.cont()
         assert state(hosts.there) == "running"
@@ -1013,6 +1036,13 @@ async def test_process_that_is_asked_to_end_twice_at_once_says_so_once(
             nursery.start_soon(host.quit, ShutdownCause.HOST_QMP_QUIT)
         assert host.shutdown_cause is ShutdownCause.HOST_QMP_QUIT
     assert seen.notices == [ShuttingDown(ShutdownCause.HOST_QMP_QUIT)]
+
+
+async def test_migration_that_is_to_begin_when_the_process_is_about_to_end_is_cancelled() -> None:
+    async with one_host() as host:
+        await host.quit(ShutdownCause.HOST_SIGNAL)
+        with pytest.raises(CancelledError, match="about to end"):
+            await host.start_migration(URI)
 
 
 async def test_host_that_is_left_takes_its_guest_back_and_stops_waiting(

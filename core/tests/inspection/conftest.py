@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from transship.abc import Guest, SectionSet, Settings
+from transship.inspection.stream import MakeSections
 from transship.plugin.registry import SectionRegistry
 
 CAPTURES = Path(
@@ -30,13 +30,13 @@ def capture() -> Callable[[str], bytes]:
 
 
 @pytest.fixture
-def ram_sections() -> Callable[[Guest], SectionSet]:
+def ram_sections() -> MakeSections:
     """Makes the sections of the ram plugin, if it is there."""
     plugin = pytest.importorskip("transship_ram.plugin")
-    return lambda guest: SectionRegistry(plugin.create_sections(guest, Settings()))
+    return lambda guest, settings: SectionRegistry(plugin.create_sections(guest, settings))
 
 
 @pytest.fixture
-def no_sections() -> Callable[[Guest], SectionSet]:
+def no_sections() -> MakeSections:
     """Makes none."""
-    return lambda guest: SectionRegistry([])
+    return lambda guest, settings: SectionRegistry([])

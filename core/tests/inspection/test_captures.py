@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from transship.abc import Guest, SectionSet
 from transship.inspection import Report, render
-from transship.inspection.stream import inspect_stream
+from transship.inspection.stream import MakeSections, inspect_stream
 
 MAIN_STREAMS = [
     "q10-multifd-none-conn0.bin",
@@ -38,17 +37,16 @@ WITH_ALL_RAM = [
 ]
 MACHINES = {"q10-q35": "pc-q35-10.0", "q10": "pc-i440fx-10.0", "q72": "pc-i440fx-7.2"}
 
-Sections = Callable[[Guest], SectionSet]
 Leaf = tuple[tuple[str, ...], Any]
 
 
-def inspect(data: bytes, sections: Sections) -> Report:
+def inspect(data: bytes, sections: MakeSections) -> Report:
     return inspect_stream(io.BytesIO(data).readinto, sections)
 
 
 @pytest.mark.parametrize("name", MAIN_STREAMS)
 def test_main_stream_is_read_to_the_end(
-    capture: Callable[[str], bytes], ram_sections: Sections, name: str
+    capture: Callable[[str], bytes], ram_sections: MakeSections, name: str
 ) -> None:
     data = capture(name)
     report = inspect(data, ram_sections)
@@ -73,7 +71,7 @@ def test_main_stream_is_read_to_the_end(
 
 @pytest.mark.parametrize("name", MAIN_STREAMS)
 def test_devices_agree_with_the_second_reading(
-    capture: Callable[[str], bytes], ram_sections: Sections, name: str
+    capture: Callable[[str], bytes], ram_sections: MakeSections, name: str
 ) -> None:
     data = capture(name)
     report = inspect(data, ram_sections)
@@ -89,7 +87,7 @@ def test_devices_agree_with_the_second_reading(
 
 @pytest.mark.parametrize("name", WITH_ALL_RAM)
 def test_ram_agrees_with_the_second_reading(
-    capture: Callable[[str], bytes], ram_sections: Sections, name: str
+    capture: Callable[[str], bytes], ram_sections: MakeSections, name: str
 ) -> None:
     data = capture(name)
     report = inspect(data, ram_sections)
@@ -105,7 +103,7 @@ def test_ram_agrees_with_the_second_reading(
 
 @pytest.mark.parametrize("name", [name for name in MAIN_STREAMS if "multifd" in name])
 def test_contents_that_came_over_other_channels_have_no_checksum(
-    capture: Callable[[str], bytes], ram_sections: Sections, name: str
+    capture: Callable[[str], bytes], ram_sections: MakeSections, name: str
 ) -> None:
     report = inspect(capture(name), ram_sections)
     assert report.complete
@@ -114,7 +112,7 @@ def test_contents_that_came_over_other_channels_have_no_checksum(
 
 
 def test_storage_sections_are_listed(
-    capture: Callable[[str], bytes], ram_sections: Sections
+    capture: Callable[[str], bytes], ram_sections: MakeSections
 ) -> None:
     report = inspect(capture("q72-pc-block.mig"), ram_sections)
     kinds = [entry.kind for entry in report.sections if entry.idstr == "block"]
@@ -127,7 +125,7 @@ def test_storage_sections_are_listed(
 
 
 def test_stream_without_the_ram_plugin_names_what_is_missing(
-    capture: Callable[[str], bytes], no_sections: Sections
+    capture: Callable[[str], bytes], no_sections: MakeSections
 ) -> None:
     report = inspect(capture("q10-q35-S.mig"), no_sections)
     assert not report.complete
@@ -137,7 +135,7 @@ def test_stream_without_the_ram_plugin_names_what_is_missing(
 
 
 def test_ram_beyond_the_limit_is_refused(
-    capture: Callable[[str], bytes], ram_sections: Sections
+    capture: Callable[[str], bytes], ram_sections: MakeSections
 ) -> None:
     data = capture("q10-q35-S.mig")
     report = inspect_stream(io.BytesIO(data).readinto, ram_sections, max_ram_bytes=1 << 20)

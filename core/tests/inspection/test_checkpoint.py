@@ -8,17 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from transship.abc import DeviceRecord, Guest, SectionSet
+from transship.abc import DeviceRecord, SectionSet, Settings
 from transship.guests.stored import StoredGuest
 from transship.inspection import read_checkpoint, render
-from transship.inspection.stream import inspect_stream
+from transship.inspection.stream import MakeSections, inspect_stream
 from transship.wire.constants import RecordType
 from transship.wire.decoder import StreamDecoder
 from transship.wire.events import Configuration, SectionHeader
 from transship.wire.reader import Parsing, StreamReader, drive
 from transship.wire.tail import read_tail
-
-Sections = Callable[[Guest], SectionSet]
 
 TEXT = (
     '{"name": "timer", "instance_id": 0, "vmsd_name": "timer", "version": 2, '
@@ -79,6 +77,7 @@ async def test_checkpoint_is_reported_with_the_same_keys_as_a_stream(tmp_path: P
                 "subsections": [],
             }
         ],
+        "disks": [],
         "complete": True,
         "error": None,
     }
@@ -113,7 +112,7 @@ def test_folder_that_is_no_checkpoint_is_reported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["q10-pc-tcg-boot.mig", "q72-pc-tcg-boot.mig"])
 async def test_stream_and_the_checkpoint_made_of_it_say_the_same(
-    capture: Callable[[str], bytes], ram_sections: Sections, tmp_path: Path, name: str
+    capture: Callable[[str], bytes], ram_sections: MakeSections, tmp_path: Path, name: str
 ) -> None:
     data = capture(name)
     guest = StoredGuest.create(tmp_path / "guest")
@@ -136,7 +135,7 @@ async def test_stream_and_the_checkpoint_made_of_it_say_the_same(
     assert ram.pages["stored"] < 80
 
 
-def receive(guest: StoredGuest, sections: Sections, reader: StreamReader) -> Parsing[None]:
+def receive(guest: StoredGuest, sections: MakeSections, reader: StreamReader) -> Parsing[None]:
     """What the engine does with a stream that it receives."""
     decoder = StreamDecoder(reader)
     live: SectionSet | None = None
@@ -144,7 +143,7 @@ def receive(guest: StoredGuest, sections: Sections, reader: StreamReader) -> Par
         match event := (yield from decoder.next_event()):
             case Configuration():
                 guest.configure(event)
-                live = sections(guest)
+                live = sections(guest, Settings())
             case SectionHeader(kind=RecordType.SECTION_FULL):
                 tail = yield from read_tail(reader, event)
                 guest.add_device_records(tail.records)

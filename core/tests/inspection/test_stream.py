@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
-from transship.abc import Guest, SectionSet
 from transship.errors import LocalError
 from transship.inspection import Report, read_stream, render
-from transship.inspection.stream import inspect_stream
+from transship.inspection.stream import MakeSections, inspect_stream
 from transship.plugin.registry import SectionRegistry
 from transship.wire import encoder
 from transship.wire.constants import CommandType, RecordType
@@ -26,7 +25,6 @@ DAMAGED = [
     *("q10-q35-S.mig", "q72-multifd-none-conn0.bin", "q72-pc-block.mig", "q72-pc-tcg-boot.mig"),
 ]
 
-Sections = Callable[[Guest], SectionSet]
 
 HEAD = encoder.stream_header() + encoder.configuration(Configuration("pc-q35-10.0"))
 
@@ -91,7 +89,7 @@ PACKAGED_STREAM = HEAD + BLOCK + BITMAP + PACKAGE
 
 
 def inspect(data: bytes) -> Report:
-    return inspect_stream(io.BytesIO(data).readinto, lambda guest: SectionRegistry([]))
+    return inspect_stream(io.BytesIO(data).readinto, lambda guest, settings: SectionRegistry([]))
 
 
 def check_error(report: Report) -> None:
@@ -132,7 +130,17 @@ def test_devices_are_read_from_the_stream_or_from_a_package(data: bytes) -> None
 def test_report_has_the_documented_keys() -> None:
     report = inspect(PLAIN_STREAM).as_json()
     assert list(report) == [
-        *("format", "machine", "version", "sections", "ram", "devices", "complete", "error")
+        *(
+            "format",
+            "machine",
+            "version",
+            "sections",
+            "ram",
+            "devices",
+            "disks",
+            "complete",
+            "error",
+        )
     ]
     assert list(report["sections"][0]) == [
         *("idstr", "instance_id", "version_id", "section_id", "kind", "offset", "length")
@@ -172,10 +180,10 @@ def test_stream_without_devices_needs_no_description() -> None:
         (HEAD + encoder.package_header(len(TAIL) - 3) + TAIL, "timer", "no description fits"),
         (
             encoder.stream_header()
-            + encoder.configuration(Configuration("pc", capabilities=("mapped-ram",)))
+            + encoder.configuration(Configuration("pc", capabilities=("x-ignore-shared",)))
             + encoder.end_of_stream(),
             "configuration",
-            "capabilities",
+            "layout",
         ),
     ],
 )
@@ -242,7 +250,7 @@ def test_noise_after_the_head_is_never_an_exception(noise: bytes) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_damaged_capture_is_read_or_named(
-    capture: Callable[[str], bytes], ram_sections: Sections, data: st.DataObject
+    capture: Callable[[str], bytes], ram_sections: MakeSections, data: st.DataObject
 ) -> None:
     damage_capture(capture("q10-q35-S.mig"), ram_sections, data)
 
@@ -250,7 +258,7 @@ def test_damaged_capture_is_read_or_named(
 @pytest.mark.soak
 @pytest.mark.parametrize("name", DAMAGED)
 def test_capture_cut_at_hundreds_of_places_is_always_an_error(
-    capture: Callable[[str], bytes], ram_sections: Sections, name: str
+    capture: Callable[[str], bytes], ram_sections: MakeSections, name: str
 ) -> None:
     whole = capture(name)
     seed = int(os.environ.get("TRANSSHIP_SEED", "1"))
@@ -269,12 +277,12 @@ def test_capture_cut_at_hundreds_of_places_is_always_an_error(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_thousands_of_damaged_captures_are_read_or_named(
-    capture: Callable[[str], bytes], ram_sections: Sections, name: str, data: st.DataObject
+    capture: Callable[[str], bytes], ram_sections: MakeSections, name: str, data: st.DataObject
 ) -> None:
     damage_capture(capture(name), ram_sections, data)
 
 
-def damage_capture(whole: bytes, sections: Sections, data: st.DataObject) -> None:
+def damage_capture(whole: bytes, sections: MakeSections, data: st.DataObject) -> None:
     if data.draw(st.booleans()):
         damaged = whole[: data.draw(st.integers(0, len(whole) - 1))]
     else:
@@ -334,7 +342,7 @@ def test_more_records_than_a_report_lists_end_it(monkeypatch: pytest.MonkeyPatch
 def test_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "stream"
     path.write_bytes(PLAIN_STREAM)
-    assert read_stream(path, lambda guest: SectionRegistry([])).complete
+    assert read_stream(path, lambda guest, settings: SectionRegistry([])).complete
 
 
 def test_standard_input_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,18 +350,18 @@ def test_standard_input_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     path.write_bytes(PLAIN_STREAM)
     with path.open() as file:
         monkeypatch.setattr("sys.stdin", file)
-        assert read_stream("-", lambda guest: SectionRegistry([])).complete
+        assert read_stream("-", lambda guest, settings: SectionRegistry([])).complete
         assert not file.closed
 
 
 def test_path_that_cannot_be_read_is_an_error_at_once(tmp_path: Path) -> None:
     for path in [tmp_path, tmp_path / "missing"]:
         with pytest.raises(LocalError, match="cannot be read"):
-            read_stream(path, lambda guest: SectionRegistry([]))
+            read_stream(path, lambda guest, settings: SectionRegistry([]))
 
 
 def test_disk_that_fails_ends_in_the_report() -> None:
     def broken(view: memoryview) -> int:
         raise OSError(5, "Input/output error")
 
-    check_error(inspect_stream(broken, lambda guest: SectionRegistry([])))
+    check_error(inspect_stream(broken, lambda guest, settings: SectionRegistry([])))

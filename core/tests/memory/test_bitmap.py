@@ -110,3 +110,21 @@ def test_take_leaves_a_clean_bitmap_behind() -> None:
 )
 def test_to_bits_puts_the_first_page_into_the_lowest_bit(marks: str, bits: str) -> None:
     assert bitmap(marks).to_bits() == bytes.fromhex(bits)
+
+
+@given(st.binary(max_size=40), st.integers(0, 9), st.integers(0, 7))
+def test_bits_of_a_part_come_back_as_they_were(data: bytes, first: int, spare: int) -> None:
+    count = max(8 * len(data) - spare, 0)
+    pages = DirtyBitmap(first + count + 3)
+    pages.mark_all()
+    pages.set_bits(first, count, data)
+    expected = [data[page // 8] >> page % 8 & 1 for page in range(count)]
+    assert list(pages.marks) == [1] * first + expected + [1] * 3
+    other = DirtyBitmap(count)
+    other.set_bits(0, count, pages.to_bits(first, count))
+    assert list(other.marks) == expected
+
+
+def test_bits_beyond_the_end_are_refused() -> None:
+    with pytest.raises(IndexError):
+        DirtyBitmap(8).set_bits(1, 8, b"\xff")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 TRANSPORTS = "transship.transports"
 SECTIONS = "transship.sections"
 COMPRESSIONS = "transship.compressions"
+BLOCK_DEVICES = "transship.block_devices"
 
 GOOD_TRANSPORT = """
 from contextlib import asynccontextmanager
@@ -37,7 +38,7 @@ from transship.abc import Compression
 
 class Squeeze(Compression):
     name = "squeeze"
-    wire_flag = 0x20
+    wire_flag = 0x30
     most_growth_bytes = 8
 
     def compressor(self, parameters): ...
@@ -46,6 +47,18 @@ class Squeeze(Compression):
 @hookimpl
 def create_compression():
     return Squeeze()
+"""
+
+DISKS = """
+from transship import hookimpl
+from transship.errors import BlockedError
+from transship.testing.memory_device import MemoryDevice
+
+@hookimpl
+def open_block_device(address):
+    if not address.rest.isdigit():
+        raise BlockedError(f"{str(address)!r} has no size")
+    return MemoryDevice(int(address.rest))
 """
 
 SECTION_FACTORY = """

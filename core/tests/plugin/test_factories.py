@@ -68,7 +68,7 @@ def test_missing_section_of_a_disabled_plugin_says_so(site: FakeDistributions) -
     site.install("fake-disabled", SECTIONS, "delta", section_factory())
     error = section_factories().missing("delta")
     assert error.distribution == "fake-disabled"
-    assert "TRANSSHIP_PLUGINS leaves it out" in str(error)
+    assert "TRANSSHIP_PLUGINS does not allow fake-disabled" in str(error)
 
 
 def test_missing_section_that_is_known_names_the_distribution_to_install(

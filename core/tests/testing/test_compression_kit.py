@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import time
 import zlib
 from typing import TYPE_CHECKING
 
@@ -50,8 +51,20 @@ class Nameless(Squeeze):
     name = ""
 
 
+class CalledNone(Squeeze):
+    name = "none"
+
+
 class Syncs(Squeeze):
     wire_flag = 0x01
+
+
+class TakesTheFlagOfZlib(Squeeze):
+    wire_flag = 0x02
+
+
+class GrowsWithoutMeasure(Squeeze):
+    most_growth_bytes = 1 << 40
 
 
 class Reorders(Squeeze):
@@ -134,6 +147,7 @@ class ReadsTwice(Squeeze):
 
     def compress(self, pages: Sequence[Buffer]) -> Buffer:
         checksum = _checksum(b"".join(pages))
+        time.sleep(0.002)  # the guest gets its turn, also on a busy machine
         return checksum + bytes(super().compress(pages))
 
     def decompress(self, data: Buffer, targets: Sequence[memoryview]) -> None:
@@ -154,7 +168,10 @@ def test_good_method_passes_all() -> None:
     ("check", "method"),
     [
         (checks.check_says_what_it_is, Nameless),
+        (checks.check_says_what_it_is, CalledNone),
         (checks.check_says_what_it_is, Syncs),
+        (checks.check_says_what_it_is, TakesTheFlagOfZlib),
+        (checks.check_says_what_it_is, GrowsWithoutMeasure),
         (checks.check_carries_many_packets, Reorders),
         (checks.check_accepts_every_buffer, WantsBytes),
         (checks.check_keeps_packets_within_bounds, Grows),
@@ -172,6 +189,23 @@ def test_check_fails_on_a_method_that_breaks_its_rule(
 ) -> None:
     with pytest.raises((AssertionError, ValueError, TypeError, OSError)):
         check(method)
+
+
+@pytest.mark.parametrize(
+    ("method", "rule"),
+    [
+        (Nameless, "called '', which is no name"),
+        (CalledNone, "what operators say for no method"),
+        (Syncs, "wire flag 0x1, not of the bits 0x3e"),
+        (TakesTheFlagOfZlib, "QEMU's for 'zlib': take two bits or more"),
+        (GrowsWithoutMeasure, "not by 0 to 524288"),
+    ],
+)
+def test_method_that_says_something_wrong_of_itself_is_told_what(
+    method: type[Compression], rule: str
+) -> None:
+    with pytest.raises(AssertionError, match=rule):
+        checks.check_says_what_it_is(method)
 
 
 def test_failure_names_its_check() -> None:

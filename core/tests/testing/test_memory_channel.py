@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from transship.abc import RemoteMemory, RemoteRun
 from transship.errors import PeerClosedError
 from transship.testing import check_transport, memory_channel_pair
 from transship.testing.checking import blocked_receive
-from transship.testing.pytest_plugin import TransportConformance
+from transship.testing.pytest_plugin import ChannelConformance
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def memory_pair(capacity_bytes: int = 65_536) -> AsyncIterator[tuple[Channel, Channel]]:
-    source, destination = memory_channel_pair(capacity_bytes)
+async def memory_pair(
+    capacity_bytes: int = 65_536, *, remote_memory: bool = False
+) -> AsyncIterator[tuple[Channel, Channel]]:
+    source, destination = memory_channel_pair(capacity_bytes, remote_memory=remote_memory)
     try:
         yield source, destination
     finally:
@@ -28,10 +31,33 @@ async def memory_pair(capacity_bytes: int = 65_536) -> AsyncIterator[tuple[Chann
         await destination.aclose()
 
 
-class TestMemory(TransportConformance):
+class TestMemory(ChannelConformance):
     @pytest.fixture
     def make_pair(self) -> MakePair:
         return memory_pair
+
+
+class TestRemoteMemory(ChannelConformance):
+    @pytest.fixture
+    def make_pair(self) -> MakePair:
+        return lambda: memory_pair(remote_memory=True)
+
+
+def test_remote_memory_is_there_only_where_it_was_asked_for() -> None:
+    for channel in memory_channel_pair():
+        assert channel.capability(RemoteMemory) is None
+
+
+async def test_remote_memory_is_written_as_late_as_it_may_be() -> None:
+    source, destination = memory_channel_pair(remote_memory=True)
+    here, there = bytearray(b"old"), bytearray(3)
+    async with destination.expose({"ram": memoryview(there)}, at_once=False):
+        async with source.mirror({"ram": memoryview(here)}, at_once=False) as writer:
+            await writer.write([RemoteRun("ram", 0, 3)])
+            here[:] = b"new"
+            assert not any(there)
+            await writer.flush()
+            assert there == b"new"
 
 
 async def test_check_transport_runs_all_checks_on_a_good_transport() -> None:

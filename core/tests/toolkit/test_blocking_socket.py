@@ -29,7 +29,11 @@ def broken(error: OSError) -> ChannelError:
 
 
 def receiver_of(connection: socket.socket, timeout_s: float = 10.0) -> BlockingSocketReceiver:
-    return BlockingSocketReceiver(connection, "peer", timeout_s, broken)
+    return BlockingSocketReceiver(connection, "peer", timeout_s, broken, lambda: None)
+
+
+def sender_of(connection: socket.socket, timeout_s: float = 10.0) -> BlockingSocketSender:
+    return BlockingSocketSender(connection, "peer", timeout_s, broken, lambda: None)
 
 
 def with_views(receiver: BlockingSocketReceiver) -> int:
@@ -126,7 +130,7 @@ def test_bytes_go(
     send: Callable[[BlockingSocketSender, bytes], None], pair: tuple[socket.socket, socket.socket]
 ) -> None:
     near, far = pair
-    send(BlockingSocketSender(near, "peer", 10.0, broken), b"stream")
+    send(sender_of(near), b"stream")
     assert far.recv(7) == b"stream"
 
 
@@ -134,7 +138,7 @@ def test_bytes_go(
 def test_sender_that_nobody_reads_from_gives_up(
     send: Callable[[BlockingSocketSender, bytes], None], pair: tuple[socket.socket, socket.socket]
 ) -> None:
-    sender = BlockingSocketSender(pair[0], "peer", 0.05, broken)
+    sender = sender_of(pair[0], 0.05)
     with pytest.raises(StalledError, match="took nothing"):
         send(sender, bytes(16 << 20))
 
@@ -143,7 +147,7 @@ def test_sender_that_nobody_reads_from_gives_up(
 def test_interruption_ends_sending(
     send: Callable[[BlockingSocketSender, bytes], None], pair: tuple[socket.socket, socket.socket]
 ) -> None:
-    sender = BlockingSocketSender(pair[0], "peer", 10.0, broken)
+    sender = sender_of(pair[0])
     threading.Timer(0.05, sender.interrupt).start()
     with pytest.raises(ChannelError, match="closed on this side"):
         send(sender, bytes(16 << 20))

@@ -10,14 +10,19 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from transship.errors import ChannelError, PeerClosedError
-from transship.testing.checking import blocked_receive, blocked_send, receive_to_end
-from transship.testing.pytest_plugin import TransportConformance
-from transship.toolkit import SocketChannel
-from transship.toolkit.blocking_socket import SEGMENTS_PER_CALL
+from transship.errors import ChannelError, PeerClosedError, StalledError
+from transship.testing.checking import (
+    blocked_receive,
+    blocked_send,
+    receive_exactly,
+    receive_to_end,
+)
+from transship.testing.pytest_plugin import ChannelConformance
+from transship.toolkit import BlockingSocketSender, SocketChannel
+from transship.toolkit.vectored import SEGMENTS_PER_CALL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from transship.testing import MakePair
 
@@ -33,7 +38,7 @@ async def socket_pair() -> AsyncIterator[tuple[SocketChannel, SocketChannel]]:
         await destination.aclose()
 
 
-class TestSocketPair(TransportConformance):
+class TestSocketPair(ChannelConformance):
     @pytest.fixture
     def make_pair(self) -> MakePair:
         return socket_pair
@@ -77,6 +82,38 @@ async def test_send_after_failed_send_says_that_the_channel_is_spoilt() -> None:
             await source.send_segments([b"x"])
         with pytest.raises(ChannelError, match="an earlier send was cut short"):
             await source.send_eof()
+
+
+def send_views(sender: BlockingSocketSender) -> None:
+    sender.send([bytes(16 << 20)])
+
+
+def send_with_a_function(sender: BlockingSocketSender) -> None:
+    sender.send_with(lambda descriptor: os.write(descriptor, bytes(16 << 20)))
+    sender.send_with(lambda descriptor: os.write(descriptor, bytes(16 << 20)))
+
+
+@pytest.mark.parametrize("send", [send_views, send_with_a_function])
+async def test_channel_is_spoilt_by_a_thread_that_gave_up_sending(
+    send: Callable[[BlockingSocketSender], None],
+) -> None:
+    async with socket_pair() as (source, destination):
+        with pytest.raises(StalledError):
+            await trio.to_thread.run_sync(send, source.blocking_sender(0.05))
+        with pytest.raises(ChannelError, match="an earlier send was cut short"):
+            await source.send_segments([b"x"])
+        with pytest.raises(ChannelError, match="an earlier send was cut short"):
+            source.blocking_sender(0.05)
+        await destination.send_return(b"still here")
+        assert await receive_exactly(source, 10) == b"still here"
+
+
+async def test_channel_that_is_closed_gives_no_halves_away() -> None:
+    async with socket_pair() as (source, _):
+        await source.aclose()
+        for half in (source.blocking_sender, source.blocking_receiver):
+            with pytest.raises(ChannelError, match="closed on this side"):
+                half(1.0)
 
 
 async def test_last_words_of_the_peer_are_received_after_a_failed_send() -> None:

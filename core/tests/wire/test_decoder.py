@@ -244,3 +244,17 @@ def test_any_bytes_after_a_header_give_events_or_a_stream_error(data: bytes) -> 
         assert error.offset is not None
         assert error.expected
         assert error.found
+
+
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [
+        ("16030102", "no migration stream, but TLS; .*set tls-creds at both sides"),
+        (b"TSRD".hex(), "no migration stream, but the greeting of rdma:; .*begin with rdma:"),
+        ("00000000", "no migration stream; expected .* found 0x00000000$"),
+    ],
+)
+def test_what_comes_in_place_of_a_stream_is_named_if_it_is_known(first: str, words: str) -> None:
+    reader = StreamReader()
+    with pytest.raises(StreamError, match=words):
+        drive(StreamDecoder(reader).next_event(), reader, io.BytesIO(bytes.fromhex(first)).readinto)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from transship.errors import StreamError
-from transship.wire.reader import Parsing, StreamReader, drive
+from transship.wire.reader import InThread, Parsing, StreamReader, drive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,3 +122,13 @@ def test_at_end_waits_until_it_knows() -> None:
     assert drive(reader.at_end(), reader, file.readinto) is False
     drive(reader.take(1), reader, file.readinto)
     assert drive(reader.at_end(), reader, file.readinto) is True
+
+
+def test_parser_has_something_done_before_it_goes_on() -> None:
+    done: list[str] = []
+
+    def parse() -> Parsing[list[str]]:
+        yield InThread(lambda: done.append("blocked"))
+        return [*done, "went on"]
+
+    assert drive(parse(), StreamReader(), io.BytesIO().readinto) == ["blocked", "went on"]

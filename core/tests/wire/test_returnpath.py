@@ -28,6 +28,8 @@ def test_messages_of_a_real_precopy_are_read() -> None:
     [
         ("00000000", "unknown message"),
         ("00080000", "unknown message"),
+        (b"TSRD\0\1".hex(), r"carries the greeting of rdma:.*both sides begin with rdma:"),
+        ("15030300", "carries TLS.*set tls-creds at both sides"),
         ("00020003000000", "wrong length"),
         ("0002ffff", "wrong length"),
         ("000100", "ends early"),

@@ -14,6 +14,7 @@ from transship.wire.reader import Parsing, StreamReader, drive
 from transship.wire.storage import (
     BITMAP_BUFFER_BYTES,
     BITMAPS,
+    BLOCK_EOS,
     CHUNK_BYTES,
     LAST_SECTOR,
     BitmapBits,
@@ -21,10 +22,13 @@ from transship.wire.storage import (
     BitmapEvent,
     BitmapParser,
     BitmapStart,
+    BitmapWriter,
     BlockChunk,
     BlockEvent,
     BlockProgress,
     BodyEnd,
+    chunk_head,
+    progress,
     read_block_event,
 )
 
@@ -203,3 +207,58 @@ def test_noise_ends_in_events_or_in_a_stream_error(noise: bytes, is_block: bool)
             outcomes.append(f"{error.cause}, {error.expected}")
     assert outcomes[0] == outcomes[1]
     assert not outcomes[0].endswith("None")
+
+
+# What we send ourselves.
+
+
+def test_chunks_and_progress_are_read_as_they_were_written() -> None:
+    body = chunk_head(b"disk0", 5 * CHUNK_BYTES, is_zero=False)
+    assert drive_one(body) == BlockChunk("disk0", 5 * 2048, CHUNK_BYTES)
+    body = chunk_head(b"", 0, is_zero=True)
+    assert drive_one(body) == BlockChunk("", 0, 0)
+    assert drive_one(progress(28)) == BlockProgress(28)
+    assert progress(100) == bytes.fromhex("000000000000c804")
+    assert drive_one(BLOCK_EOS) == BodyEnd()
+
+
+def drive_one(body: bytes) -> BlockEvent:
+    reader = StreamReader()
+    event = drive(read_block_event(reader), reader, whole(body))
+    assert reader.offset == len(body)
+    return event
+
+
+def test_writer_names_a_bitmap_only_where_it_is_another() -> None:
+    writer = BitmapWriter()
+    body = b"".join(
+        [
+            writer.start("d", "a", 4096, is_enabled=True, is_persistent=False),
+            writer.start("d", "b", 4096, is_enabled=False, is_persistent=True),
+            writer.bits("d", "a", 0, 8, b"\x01"),
+            writer.bits("d", "a", 8, 8, b"\x00"),
+            writer.start("e", "a", 512, is_enabled=True, is_persistent=True),
+            writer.complete("e", "a"),
+        ]
+    )
+    assert body.count(b"\x01d") == 1
+    reader = StreamReader()
+    parser = BitmapParser()
+    events: list[BitmapEvent] = []
+
+    def parse() -> Parsing[None]:
+        while reader.offset < len(body):
+            event = yield from parser.next_event(reader)
+            events.append(event)
+            if isinstance(event, BitmapBits):
+                yield from reader.drop(event.size)
+
+    drive(parse(), reader, whole(body))
+    assert events == [
+        BitmapStart("d", "a", 4096, is_enabled=True, is_persistent=False),
+        BitmapStart("d", "b", 4096, is_enabled=False, is_persistent=True),
+        BitmapBits("d", "a", 0, 8, 32),
+        BitmapBits("d", "a", 8, 8, 0),
+        BitmapStart("e", "a", 512, is_enabled=True, is_persistent=True),
+        BitmapComplete("e", "a"),
+    ]

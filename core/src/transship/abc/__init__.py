@@ -1,37 +1,60 @@
-"""The contracts: what a transport, a channel, a section and a guest are."""
+"""The contracts: what a transport, a channel, a section, a guest and a disk are."""
 
 from __future__ import annotations
 
+from transship.abc.block_server import BlockServer, Serving
 from transship.abc.channel import (
+    CHANNEL_CAPABILITIES,
+    NO_DESCRIPTOR,
     Blocking,
     BlockingReceiver,
     BlockingSender,
     Channel,
     DescriptorPassing,
     ExtraChannels,
+    RemoteMemory,
+    RemoteRun,
+    RemoteWriter,
     ReturnPath,
+    ReturnPathOnRequest,
+    Seekable,
 )
 from transship.abc.compression import Compression, Compressor, Decompressor
+from transship.abc.disk import (
+    BlockDevice,
+    Disk,
+    DiskBitmap,
+    DiskLoad,
+    DiskLog,
+    DiskState,
+    Extent,
+)
 from transship.abc.guest import Blocker, Device, DirtyLog, Guest
 from transship.abc.section import (
-    NO_DESCRIPTOR,
     Body,
     ChannelParsing,
     ChannelWork,
+    FileWork,
     FromDescriptor,
     LiveCounters,
     Pending,
+    RemoteWork,
     Section,
     SectionSet,
     Segments,
 )
-from transship.abc.settings import Capability, Parameters, Settings
-from transship.abc.transport import Address, Incoming, Listener, Options, Outgoing
+from transship.abc.security import ChannelSecurity
+from transship.abc.settings import BitmapAlias, Capability, NodeAlias, Parameters, Settings
+from transship.abc.transport import Address, Incoming, Listener, Option, Options, Outgoing
 from transship.wire.vmdesc import DeviceRecord
 
 __all__ = [
+    "CHANNEL_CAPABILITIES",
     "NO_DESCRIPTOR",
     "Address",
+    "BitmapAlias",
+    "BlockDevice",
+    "BlockServer",
     "Blocker",
     "Blocking",
     "BlockingReceiver",
@@ -40,6 +63,7 @@ __all__ = [
     "Capability",
     "Channel",
     "ChannelParsing",
+    "ChannelSecurity",
     "ChannelWork",
     "Compression",
     "Compressor",
@@ -48,19 +72,35 @@ __all__ = [
     "Device",
     "DeviceRecord",
     "DirtyLog",
+    "Disk",
+    "DiskBitmap",
+    "DiskLoad",
+    "DiskLog",
+    "DiskState",
+    "Extent",
     "ExtraChannels",
+    "FileWork",
     "FromDescriptor",
     "Guest",
     "Incoming",
     "Listener",
     "LiveCounters",
+    "NodeAlias",
+    "Option",
     "Options",
     "Outgoing",
     "Parameters",
     "Pending",
+    "RemoteMemory",
+    "RemoteRun",
+    "RemoteWork",
+    "RemoteWriter",
     "ReturnPath",
+    "ReturnPathOnRequest",
     "Section",
     "SectionSet",
+    "Seekable",
     "Segments",
+    "Serving",
     "Settings",
 ]

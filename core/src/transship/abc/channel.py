@@ -7,17 +7,21 @@ type: ``channel.capability(ReturnPath)`` gives the object, or None.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from transship.errors import PeerClosedError
+from transship.units import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from transship.buffers import Buffer
 
 C = TypeVar("C")
+
+NO_DESCRIPTOR: Final = -1
+"""Stands for a number of bytes where no descriptor carries the bytes of a channel as they are."""
 
 
 class Channel(ABC):
@@ -32,6 +36,11 @@ class Channel(ABC):
     @abstractmethod
     def peer(self) -> str:
         """Who is at the other end, for people (``tcp:192.0.2.7:4444``)."""
+
+    @property
+    def host(self) -> str | None:
+        """The other host as the operator named it, whom its certificate is to name, or None."""
+        return None
 
     @abstractmethod
     async def send_segments(self, segments: Sequence[Buffer]) -> None:
@@ -80,7 +89,7 @@ class Channel(ABC):
             if count == 0:
                 raise PeerClosedError(
                     f"{self.peer} closed the channel",
-                    expected=f"{len(target) - done} more bytes",
+                    expected=counted(len(target) - done, "more byte", "more bytes"),
                     found="the end",
                 )
             done += count
@@ -114,6 +123,18 @@ class ReturnPath(Protocol):
 
     async def receive_return_into(self, target: memoryview) -> int:
         """Receive some bytes of messages. Errors and cancellation as ``receive_some_into``."""
+
+
+@runtime_checkable
+class ReturnPathOnRequest(Protocol):
+    """Leads back as well, though perhaps nobody answers there: a command may be ``cat`` or ``nc``.
+
+    The source uses it only if its operator asks for a return path, the destination if the source
+    does.
+    """
+
+    def return_path(self) -> ReturnPath:
+        """The way back."""
 
 
 @runtime_checkable
@@ -161,6 +182,107 @@ class DescriptorPassing(Protocol):
         """
 
 
+@runtime_checkable
+class Seekable(Protocol):
+    """Is a file: every byte of the stream has a place in it, and there may be gaps."""
+
+    @property
+    def descriptor(self) -> int:
+        """For positional reads and writes, from any number of threads; the channel's to close."""
+
+    def tell(self) -> int:
+        """Where in the file the stream goes on, in bytes from its beginning."""
+
+    def seek(self, offset: int) -> None:
+        """Let the stream go on elsewhere.
+
+        Raises:
+            ChannelError: It was closed here, or cannot be positioned there.
+        """
+
+
+class RemoteRun(NamedTuple):
+    """Some memory of a block, that is to be at the same place in the destination's.
+
+    Args:
+        idstr: Name of the RAM block.
+        offset: Where in it, in bytes.
+        length: How many bytes.
+    """
+
+    idstr: str
+    offset: int
+    length: int
+
+
+class RemoteWriter(ABC):
+    """Writes memory of this side's to the same place in the destination's (source's side).
+
+    One task uses it at a time. After a failure or a cancellation, or once the context manager that
+    gave it is left, it is of no more use; nothing reads this side's memory any more then.
+    """
+
+    @abstractmethod
+    async def write(self, runs: Sequence[RemoteRun]) -> None:
+        """Begin to write runs; waits only for room for more.
+
+        Args:
+            runs: Within the blocks that were mirrored. Their memory is read some time before the
+                next ``flush`` returns, and may change meanwhile: then either arrives.
+
+        Raises:
+            ChannelError: The channel broke, or the destination refuses a run.
+            trio.BusyResourceError: Another task is writing.
+
+        Cancellation: some may have been written; the channel is to be dropped.
+        """
+
+    @abstractmethod
+    async def flush(self) -> None:
+        """Wait until all that was written is in the destination's memory, for its processors too.
+
+        Errors and cancellation as :meth:`write`.
+        """
+
+
+@runtime_checkable
+class RemoteMemory(Protocol):
+    """Can write memory of the source's straight into memory of the destination's.
+
+    The stream goes on beside it. Between the two there is no order, but for what ``flush`` says.
+    """
+
+    def expose(
+        self, blocks: Mapping[str, memoryview], *, at_once: bool
+    ) -> AbstractAsyncContextManager[None]:
+        """Prepare to let the source write to memory, while entered (destination's side).
+
+        Args:
+            blocks: Writable, by the name of the RAM block; borrowed until left. From then on
+                nothing is written to them any more, whatever the source does.
+            at_once: Register all of the memory when entered, not each part when it is wanted.
+
+        Raises:
+            ChannelError: The channel broke, or the memory cannot be registered.
+        """
+
+    def mirror(
+        self, blocks: Mapping[str, memoryview], *, at_once: bool
+    ) -> AbstractAsyncContextManager[RemoteWriter]:
+        """Prepare to write to what the destination has exposed (source's side).
+
+        Entering waits until it has. What is withdrawn before this side got there does not count.
+
+        Args:
+            blocks: The same names, with the same lengths; borrowed until left.
+            at_once: As for ``expose``; each side decides for its own memory.
+
+        Raises:
+            ChannelError: The channel broke, the memory cannot be registered, or the destination
+                has exposed something else.
+        """
+
+
 class BlockingSender(ABC):
     """The sending half of a channel in the hands of a thread, without an event loop."""
 
@@ -174,7 +296,7 @@ class BlockingSender(ABC):
             ChannelError: It broke, or was interrupted.
         """
 
-    def send_with(self, send: Callable[[int], int]) -> int | None:
+    def send_with(self, send: Callable[[int], int]) -> int:
         """Let a function send over the descriptor that carries the same bytes, if there is one.
 
         Args:
@@ -182,9 +304,9 @@ class BlockingSender(ABC):
                 many bytes went.
 
         Returns:
-            The same; None if there is no such descriptor. Errors as above.
+            The same; :data:`NO_DESCRIPTOR` if there is no such descriptor. Errors as above.
         """
-        return None
+        return NO_DESCRIPTOR
 
     @abstractmethod
     def interrupt(self) -> None:
@@ -197,7 +319,6 @@ class BlockingSender(ABC):
 class BlockingReceiver(ABC):
     """The receiving half of a channel in the hands of a thread, without an event loop."""
 
-    @abstractmethod
     def receive(self, targets: Sequence[memoryview]) -> int:
         """Fill all targets, in order.
 
@@ -208,8 +329,19 @@ class BlockingReceiver(ABC):
             StalledError: Nothing came for too long.
             ChannelError: It broke, or was interrupted.
         """
+        received = 0
+        for target in targets:
+            done = 0
+            while done < len(target):
+                with target[done:] as rest:
+                    count = self.receive_some(rest)
+                if not count:
+                    return received
+                done += count
+                received += count
+        return received
 
-    def receive_with(self, receive: Callable[[int], int]) -> int | None:
+    def receive_with(self, receive: Callable[[int], int]) -> int:
         """Let a function receive from the descriptor that carries the same bytes, if there is one.
 
         Args:
@@ -217,13 +349,13 @@ class BlockingReceiver(ABC):
                 many bytes came.
 
         Returns:
-            The same; None if there is no such descriptor.
+            The same; :data:`NO_DESCRIPTOR` if there is no such descriptor.
 
         Raises:
             StalledError: Nothing came for too long.
             ChannelError: It broke, or was interrupted.
         """
-        return None
+        return NO_DESCRIPTOR
 
     @abstractmethod
     def receive_some(self, target: memoryview) -> int:
@@ -254,3 +386,15 @@ class Blocking(Protocol):
 
     def blocking_receiver(self, timeout_s: float) -> BlockingReceiver:
         """The receiving half; arguments as above."""
+
+
+CHANNEL_CAPABILITIES: Final[tuple[type, ...]] = (
+    Blocking,
+    DescriptorPassing,
+    ExtraChannels,
+    RemoteMemory,
+    ReturnPath,
+    ReturnPathOnRequest,
+    Seekable,
+)
+"""All capabilities that the engine asks channels for."""

@@ -54,11 +54,12 @@ class Compression(ABC):
     """A method of compression.
 
     Attributes:
-        name: As operators call it, ``zstd``.
-        wire_flag: What marks its packets: one to five of the bits 1 to 5 (:data:`METHOD_BITS`
-            in :mod:`transship.wire.multifd`), the same on both sides.
-        most_growth_bytes: By how much data may be longer than the pages they stand for; what is
-            longer is refused before it is read.
+        name: As operators call it, ``zstd``; not ``none``, which is what they say for no method.
+        wire_flag: What marks its packets, the same on both sides: two to five of the bits 1 to 5
+            (:data:`METHOD_BITS` in :mod:`transship.wire.multifd`). A bit alone is for the method
+            that QEMU has given it to (:data:`QEMU_METHODS`, there too).
+        most_growth_bytes: By how much data may be longer than the pages they stand for, at most
+            the length of a packet's pages (512 KiB); what is longer is refused before it is read.
     """
 
     name: str

@@ -17,6 +17,7 @@ from transship.wire.vmdesc import DeviceRecord
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from transship.abc.disk import Disk
     from transship.abc.section import Section
     from transship.memory.bitmap import DirtyBitmap
     from transship.memory.ramblock import RAMBlock
@@ -137,6 +138,15 @@ class Guest(ABC):
         """Devices with declared state, in stream order."""
         return ()
 
+    def disks(self) -> Sequence[Disk]:
+        """Its disks, inactive at first.
+
+        A host activates them before it lets the guest run, and a migration inactivates them here
+        before they become active on the other side. Who runs a guest without a host activates
+        them first.
+        """
+        return ()
+
     def sections(self) -> Sequence[Section]:
         """Sections that this guest brings along, besides those made by plugins."""
         return ()
@@ -154,12 +164,14 @@ class Guest(ABC):
     async def pause(self) -> None:
         """Stop the processors: after the return nothing writes to RAM or to device state.
 
+        The disks refuse writes soon afterwards; what was written before that is still copied.
+
         Cancellation: shielded by the engine, for ``guest_timeout_s``; all of it is downtime.
         """
 
     @abstractmethod
     async def resume(self) -> None:
-        """Let the processors run. Never called on both sides of a migration.
+        """Let the processors run; the disks are active. Never called on both sides of a migration.
 
         Cancellation: shielded by the engine, for ``guest_timeout_s``.
         """
@@ -214,14 +226,6 @@ class Guest(ABC):
                 expected=f"{self.page_size} bytes",
                 found=f"{configuration.page_size} bytes",
             )
-        if configuration.capabilities:
-            raise RemoteError(
-                "the source enabled capabilities that change the stream",
-                section="configuration",
-                offset=configuration.offset,
-                expected="none",
-                found=", ".join(configuration.capabilities),
-            )
         if None not in (self.uuid, configuration.uuid) and self.uuid != configuration.uuid:
             raise RemoteError(
                 "the source has another UUID",
@@ -245,6 +249,21 @@ class Guest(ABC):
             f"the source has a RAM block {idstr!r} that this machine lacks",
             expected=" or ".join(repr(block.idstr) for block in self.ram_blocks()),
             found=repr(idstr),
+        )
+
+    def attach_disk(self, name: str) -> Disk:
+        """The disk that the source calls ``name``.
+
+        Raises:
+            RemoteError: There is none.
+        """
+        for disk in self.disks():
+            if disk.name == name:
+                return disk
+        raise RemoteError(
+            f"the source has a disk {name!r} that this machine lacks",
+            expected=" or ".join(repr(disk.name) for disk in self.disks()) or "no disks",
+            found=repr(name),
         )
 
     def add_device_records(self, records: Sequence[DeviceRecord]) -> None:

@@ -8,14 +8,15 @@ may move their bytes itself, in their threads, where a channel is a descriptor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from transship.buffers import Buffer
 from transship.wire.reader import Rendezvous
 
 if TYPE_CHECKING:
+    from transship.abc.channel import RemoteRun
     from transship.wire.events import SectionHeader
     from transship.wire.reader import Parsing, StreamReader
 
@@ -41,15 +42,50 @@ class ChannelWork:
     send: Callable[[int, int], int] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FileWork:
+    """Something that a section does itself with the file that the stream goes to.
+
+    Args:
+        do: Called in a worker thread when everything yielded before has been written, with the
+            file's descriptor, for calls that name a place, and the place in it where the stream
+            stands. Returns the place where it goes on. An ``OSError`` is the file's.
+        size_bytes: How much it writes.
+    """
+
+    do: Callable[[int, int], int]
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteWork:
+    """Memory that is to be written to the same place in the destination's, beside the stream.
+
+    Args:
+        runs: Of the section's ``remote_memory``; read some time before the next flush is over.
+        flush: Whether everything written so far is to be there before the stream goes on.
+    """
+
+    runs: Sequence[RemoteRun] = ()
+    flush: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        """How much that is."""
+        return sum(run.length for run in self.runs)
+
+
 Body: TypeAlias = Generator[Buffer, None, bool]
 """The body of one record, of a section that goes over the stream alone; see :data:`Segments`."""
 
-Segments: TypeAlias = Generator[Buffer | ChannelWork, None, bool]
+Segments: TypeAlias = Generator[Buffer | ChannelWork | FileWork | RemoteWork, None, bool]
 """The body of one record, as buffers in order. A buffer is borrowed by the engine until it has
 asked for the next two: a generator may reuse three in turn. The returned value says, for
 ``iterate``, whether nothing is left for this pass.
 
-Between its buffers a section that has extra channels may yield work for those.
+Between its buffers a section that has extra channels may yield work for those, and one of a
+migration with ``mapped-ram`` work for the file; and one that was told to write remotely, what is to
+be written so.
 
 The engine closes the generator, also one that it does not pull to its end: when the migration
 fails or is cancelled, the generator of the record in hand is closed before ``cancel`` is called.
@@ -69,8 +105,6 @@ class FromDescriptor:
     receive: Callable[[int], int]
 
 
-NO_DESCRIPTOR: Final = -1
-
 ChannelParsing: TypeAlias = Generator[Sequence[memoryview] | FromDescriptor | Rendezvous, int, None]
 """Takes what comes over one extra channel, in a thread of that channel.
 
@@ -87,21 +121,15 @@ class Pending:
 
     Args:
         must_precopy: Has to be sent before the destination may run.
-        can_postcopy: May be sent after that.
+        must_go_on: Whether it has to be sent while the guest runs, however little it is: a
+            first copy that is not through would make the guest wait for slow disks.
     """
 
     must_precopy: int = 0
-    can_postcopy: int = 0
-
-    @property
-    def total(self) -> int:
-        """Both together."""
-        return self.must_precopy + self.can_postcopy
+    must_go_on: bool = False
 
     def __add__(self, other: Pending) -> Pending:
-        return Pending(
-            self.must_precopy + other.must_precopy, self.can_postcopy + other.can_postcopy
-        )
+        return Pending(self.must_precopy + other.must_precopy, self.must_go_on or other.must_go_on)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +189,27 @@ class Section:
         """
         return 0
 
+    def remote_memory(self) -> Mapping[str, memoryview]:
+        """Memory that may be written remotely instead of being sent, by the name of its block.
+
+        Asked once the START record has been sent, or loaded. On the destination writable, and ready
+        to be written. The views are the caller's.
+        """
+        return {}
+
+    def write_remotely(self) -> None:
+        """From now on yield such memory as :class:`RemoteWork` (source).
+
+        Between what was yielded before a ``pending`` that is exact, and what is yielded after it,
+        the engine lets the destination catch up with both the memory and the stream.
+        """
+
     def is_needed(self) -> bool:
         """Whether the section has anything to send.
 
-        Asked on the source only, once the guest stands still. A section that may say no has
-        ``is_optional`` set, or its absence is an error on the destination.
+        Asked on the source only, once the guest stands still; a live section, before it begins. A
+        section that may say no has ``is_optional`` set, or its absence is an error on the
+        destination.
         """
         return True
 

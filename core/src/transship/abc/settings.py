@@ -11,20 +11,24 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from transship.errors import BlockedError
-from transship.wire.limits import MIB
+from transship.wire.limits import IDSTR_BYTES, MIB
 from transship.wire.multifd import CHANNELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from transship.abc.compression import Compression
+    from transship.abc.security import ChannelSecurity
 
 
 NO_COMPRESSION: Final = "none"
 
 
 class Capability(StrEnum):
-    """A yes or no that a migration is begun with; the values are the words that operators use."""
+    """A yes or no that a migration is begun with; the values are the words that operators use.
+
+    What a channel can do is called a capability too, and is a type: see ``Channel.capability``.
+    """
 
     XBZRLE = "xbzrle"
     """Pages that were sent before are sent as what has changed of them."""
@@ -38,6 +42,16 @@ class Capability(StrEnum):
     """The source waits, its guest paused, until it is told to go on."""
     MULTIFD = "multifd"
     """Memory goes over several channels at once; both sides have to agree on it."""
+    RDMA_PIN_ALL = "rdma-pin-all"
+    """Memory that is written remotely is registered all at once, not each part when it is due."""
+    MAPPED_RAM = "mapped-ram"
+    """Each page has a place of its own in the file that the stream goes to; both sides agree."""
+    BLOCK = "block"
+    """The contents of the guest's disks are sent as well, before its memory."""
+    ZERO_BLOCKS = "zero-blocks"
+    """Parts of disks that are all zero are sent as a mark."""
+    DIRTY_BITMAPS = "dirty-bitmaps"
+    """The named dirty bitmaps of the guest's disks are sent as well."""
 
 
 def check_capabilities(names: Iterable[str]) -> None:
@@ -55,6 +69,60 @@ def check_capabilities(names: Iterable[str]) -> None:
         )
     if on >= {Capability.MULTIFD, Capability.XBZRLE}:
         raise BlockedError("capabilities 'multifd' and 'xbzrle' exclude each other")
+    if on >= {Capability.MAPPED_RAM, Capability.XBZRLE}:
+        raise BlockedError("capabilities 'mapped-ram' and 'xbzrle' exclude each other")
+
+
+@dataclass(frozen=True, slots=True)
+class BitmapAlias:
+    """What a dirty bitmap is called in the stream.
+
+    Args:
+        name: On this side.
+        alias: In the stream.
+        is_persistent: Whether it is to be stored with its disk; None leaves that as it is.
+    """
+
+    name: str
+    alias: str
+    is_persistent: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAlias:
+    """What a disk is called where dirty bitmaps are sent, and which of its bitmaps are.
+
+    Args:
+        node_name: The disk's, on this side.
+        alias: In the stream.
+        bitmaps: Those that are sent, or taken.
+    """
+
+    node_name: str
+    alias: str
+    bitmaps: tuple[BitmapAlias, ...] = ()
+
+
+def check_mapping(mapping: Iterable[NodeAlias]) -> None:
+    """Make sure that each name has one alias, each alias one name, and that all fit the stream.
+
+    Raises:
+        ValueError: Two are the same, one is empty, or one is longer than 255 bytes.
+    """
+    nodes = list(mapping)
+    _check_names("node name", [node.node_name for node in nodes])
+    _check_names("node alias", [node.alias for node in nodes])
+    for node in nodes:
+        _check_names("bitmap name", [bitmap.name for bitmap in node.bitmaps])
+        _check_names("bitmap alias", [bitmap.alias for bitmap in node.bitmaps])
+
+
+def _check_names(kind: str, names: list[str]) -> None:
+    for name in names:
+        if not 0 < len(name.encode()) <= IDSTR_BYTES:
+            raise ValueError(f"{kind} {name[:40]!r} must be 1 to {IDSTR_BYTES} bytes long")
+        if names.count(name) > 1:
+            raise ValueError(f"{kind} {name!r} is there twice")
 
 
 _RANGES: Final[Mapping[str, tuple[float, float]]] = {
@@ -81,9 +149,9 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
 class Parameters:
     """What an operator may tune.
 
-    All but the time-outs and those of multifd may be changed while a migration runs, and act within
-    a slice; of a time-out, nobody says when. Those of multifd hold as they are when the channel is
-    there.
+    All but the time-outs and those of multifd and of disks may be changed while a migration runs,
+    and act within a slice; of a time-out, nobody says when. Those of multifd hold as they are when
+    the channel is there, those of disks as they are when the first of them is sent or comes.
 
     Args:
         max_bandwidth_bytes_per_s: Cap of the send rate while the guest runs; 0 is unlimited.
@@ -112,6 +180,16 @@ class Parameters:
             durable, and to say so.
         guest_timeout_s: How long the guest may take to wake, to pause, or to resume.
         cleanup_timeout_s: How long closing and telling the peer may take after a failure.
+        tls_creds: What this side proves itself with: a folder of certificates, which has a slash
+            in its name, or the name of an object of the host's; empty for no encryption.
+        tls_hostname: The name that the destination's certificate must have; empty for the one in
+            the address.
+        tls_authz: Whom the destination lets in, besides having verified them: a file of rules,
+            which has a slash in its name, or the name of an object; empty for everybody.
+        block_incremental: Whether of a disk only what it does not have from a base is sent, with
+            the capability ``block``; the destination has the same base.
+        block_bitmap_mapping: What disks and dirty bitmaps are called in the stream, and which are
+            sent or taken; None for all, by their own names.
     """
 
     max_bandwidth_bytes_per_s: int = 128 * MIB
@@ -136,6 +214,11 @@ class Parameters:
     handover_timeout_s: float = 300.0
     guest_timeout_s: float = 10.0
     cleanup_timeout_s: float = 1.0
+    tls_creds: str = ""
+    tls_hostname: str = ""
+    tls_authz: str = ""
+    block_incremental: bool = False
+    block_bitmap_mapping: tuple[NodeAlias, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense.
@@ -150,6 +233,7 @@ class Parameters:
                 raise ValueError(f"{name} is {value}, must be {expected}")
         if self.xbzrle_cache_bytes & (self.xbzrle_cache_bytes - 1):
             raise ValueError(f"xbzrle_cache_bytes is {self.xbzrle_cache_bytes}, no power of two")
+        check_mapping(self.block_bitmap_mapping or ())
         for one in fields(self):
             if one.name.endswith("_timeout_s") and not getattr(self, one.name) > 0:
                 raise ValueError(f"{one.name} is {getattr(self, one.name)}, must be more than 0")
@@ -168,9 +252,6 @@ class Parameters:
 QEMU_10_0: Final = Parameters()
 """The defaults: QEMU 10.0's 128 MiB/s and 300 ms."""
 
-SEED_2014: Final = Parameters(max_bandwidth_bytes_per_s=32 * MIB, downtime_limit_s=0.03)
-"""The defaults of 2014: 32 MiB/s and 30 ms."""
-
 
 @dataclass(slots=True)
 class Settings:
@@ -181,11 +262,13 @@ class Settings:
         parameters: Replaced as a whole when one is changed; whoever reads it again a slice later
             sees the change.
         compression: The method that ``multifd_compression`` names; None for none.
+        security: What ``tls_creds`` names, for this side; None for none.
     """
 
     capabilities: frozenset[str] = frozenset()
     parameters: Parameters = field(default=QEMU_10_0)
     compression: Compression | None = None
+    security: ChannelSecurity | None = None
 
     def __post_init__(self) -> None:
         """Refuse capabilities that cannot be had.

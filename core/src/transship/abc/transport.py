@@ -7,9 +7,10 @@ those objects, since hooks are never awaited.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from transship.abc.channel import Channel
 from transship.errors import BlockedError
@@ -41,8 +42,13 @@ class Address:
         return f"{self.scheme}:{self.rest}"
 
 
-Options = Mapping[str, str | int | bool]
-"""What an operator may tell a transport beside the address; a transport names those it knows."""
+Option: TypeAlias = str | int | bool | Sequence[str]
+"""The value of one; a sequence where it is a list of words, such as a command's."""
+
+Options: TypeAlias = Mapping[str, Option]
+"""What an operator may tell a transport beside the address; a transport names those it knows.
+
+A file descriptor among them is borrowed until the context manager is left."""
 
 
 class Listener(ABC):
@@ -52,6 +58,11 @@ class Listener(ABC):
     @abstractmethod
     def uri(self) -> str:
         """The address that a source can use: the real port, the absolute path."""
+
+    @property
+    def accepts_more(self) -> bool:
+        """Whether another channel may come when one was no good."""
+        return True
 
     @abstractmethod
     async def accept(self) -> Channel:

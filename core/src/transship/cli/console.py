@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+def harmless(text: str) -> str:
+    """Write what would do something to a terminal as its number; lines and tabs stay.
+
+    Much of what is shown was said by a peer, which need not be a friend.
+    """
+    return "".join(
+        one if one.isprintable() or one in "\n\t" else f"\\x{ord(one):02x}" for one in text
+    )
+
+
 class Console:
     """Writes for people, or one JSON object a result.
 
@@ -33,15 +43,16 @@ class Console:
     def result(self, facts: Mapping[str, Any], text: str) -> None:
         """Print a result."""
         self._end_line()
-        _write(json.dumps(facts) if self.as_json else text)
+        _write(json.dumps(facts) if self.as_json else harmless(text))
 
     def note(self, text: str) -> None:
         """Say something that is not a result."""
         self._end_line()
-        _write(text, err=True)
+        _write(harmless(text), err=True)
 
     def progress(self, text: str) -> None:
         """Show how far it is; in a terminal the line is replaced by the next."""
+        text = harmless(text)
         if self._is_live:
             _write(f"\r\x1b[K{text}", err=True, nl=False)
             self._open_line = True

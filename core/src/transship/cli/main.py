@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from transship._version import __version__
+from transship.cli.exits import ExitCode
 
 _VERBS: Final = {
     "demo": "Move a guest under load to a second process, and check that nothing was lost.",
@@ -25,6 +26,14 @@ _VERBS: Final = {
 
 class _LazyGroup(click.Group):
     """A group whose verbs are modules of :mod:`transship.cli`, imported on use."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call a verb; Ctrl-C before it looks after that itself just leaves."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("left before anything began", err=True)
+            ctx.exit(ExitCode.LEFT)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_VERBS)

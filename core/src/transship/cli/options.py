@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from transship import units
-from transship.cli.driving.settings import parse_capabilities, parse_parameters
+from transship.cli.addresses import parse_options
+from transship.cli.settings import parse_capabilities, parse_parameters
 from transship.control.address import QmpAddress
+from transship.disks.raw import SECTOR_BYTES
+from transship.wire.limits import DISK_BYTES
 
 QMP_VARIABLE: Final = "TRANSSHIP_QMP"
 """Environment variable: the address for ``--qmp`` where the option is not given."""
@@ -93,6 +96,14 @@ capabilities = click.option(
     callback=reading(parse_capabilities),
     help="Switch a migration capability on or off. Several times.",
 )
+transport_options = click.option(
+    "--option",
+    "transport_options",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    callback=reading(parse_options),
+    help="Tell the transport more than the address says; its README has the names. Several times.",
+)
 stall_timeout = click.option(
     "--stall-timeout",
     "stall_timeout_s",
@@ -110,6 +121,37 @@ max_ram = click.option(
     default="1TiB",
     show_default=True,
     help="Refuse a machine that claims more RAM.",
+)
+
+
+def _parse_disk_sizes(values: Iterable[str]) -> dict[str, int]:
+    """Read ``NAME=SIZE`` of disks.
+
+    Raises:
+        ValueError: One is malformed, or no disk's size.
+    """
+    sizes: dict[str, int] = {}
+    for value in values:
+        name, equals, size = value.rpartition("=")
+        if not equals or not name or name in sizes:
+            raise ValueError(f"{value!r} is not NAME=SIZE, with each name once")
+        sizes[name] = units.parse_size(size)
+        if not 0 < sizes[name] <= DISK_BYTES or sizes[name] % SECTOR_BYTES:
+            raise ValueError(
+                f"{value!r}: a disk has whole sectors of {SECTOR_BYTES} bytes, and no more than "
+                f"{units.format_size(DISK_BYTES)}"
+            )
+    return sizes
+
+
+disk_sizes = click.option(
+    "--disk-size",
+    "disk_sizes",
+    multiple=True,
+    metavar="NAME=SIZE",
+    callback=reading(_parse_disk_sizes),
+    help="Size of a disk, which no stream tells: without, it ends with the last MiB that came. "
+    "Once for each disk, or for none.",
 )
 
 
@@ -152,11 +194,13 @@ class _Address(_AddressType):
             self.fail(str(error), param, ctx)
 
 
+QMP_ADDRESS: Final = _Address()
+
 qmp = click.option(
     "--qmp",
     "address",
     metavar="ADDRESS",
-    type=_Address(),
+    type=QMP_ADDRESS,
     envvar=QMP_VARIABLE,
     show_envvar=True,
     help="The QMP server of the machine: unix:PATH, tcp:HOST:PORT, or just a path.",

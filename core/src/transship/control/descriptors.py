@@ -74,6 +74,25 @@ class Descriptors:
 
     # What commands ask for.
 
+    def claim(self, command: int) -> int:
+        """Return the descriptor that was sent with a command; it is the caller's from now on.
+
+        Args:
+            command: Which command of the client asks.
+
+        Raises:
+            CommandError: There is none.
+        """
+        if not self._arrived:
+            raise generic("no file descriptor came with the command (SCM_RIGHTS)")
+        chosen = self._arrived[-1]
+        for arrived in self._arrived:
+            if arrived.due >= command:
+                chosen = arrived
+                break
+        self._arrived.remove(chosen)
+        return chosen.descriptor
+
     def name(self, name: str, command: int) -> None:
         """Give a descriptor a name, for ``getfd``; one that had it before is closed.
 
@@ -84,9 +103,7 @@ class Descriptors:
         Raises:
             CommandError: There is no descriptor, the name is wrong, or there are too many.
         """
-        descriptor = self._claim(command)
-        if descriptor is None:
-            raise generic("no file descriptor came with the command (SCM_RIGHTS)")
+        descriptor = self.claim(command)
         try:
             if not name or name[0].isdecimal():
                 raise generic(f"{quoted(name)} is no name: it must not begin with a digit")
@@ -109,14 +126,3 @@ class Descriptors:
             return self._named.pop(name)
         except KeyError:
             raise generic(f"no file descriptor has the name {quoted(name)}") from None
-
-    def _claim(self, command: int) -> int | None:
-        if not self._arrived:
-            return None
-        chosen = self._arrived[-1]
-        for arrived in self._arrived:
-            if arrived.due >= command:
-                chosen = arrived
-                break
-        self._arrived.remove(chosen)
-        return chosen.descriptor

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 from msgspec import UNSET, UnsetType
 
 from transship.control.qapi.composites import ObjectType, Union
-from transship.control.qapi.declaring import AnyJson, Object, OneOf
+from transship.control.qapi.declaring import NULL, STR, AnyJson, Object, OneOf
 from transship.control.qapi.scalars import (
     Anything,
     Array,
@@ -22,6 +22,7 @@ from transship.control.qapi.scalars import (
     Names,
     Number,
     Scalar,
+    TextOrNull,
 )
 
 if TYPE_CHECKING:
@@ -80,6 +81,17 @@ class ArrayInfo(Object, tag_field="meta-type", tag="array"):
     element_type: str
 
 
+class Alternative(Object):
+    type: str
+
+
+class AlternateInfo(Object, tag_field="meta-type", tag="alternate"):
+    """Values of several kinds."""
+
+    name: str
+    members: list[Alternative]
+
+
 class ObjectInfo(Object, tag_field="meta-type", tag="object"):
     name: str
     members: list[ObjectMember]
@@ -101,7 +113,7 @@ class EventInfo(Object, tag_field="meta-type", tag="event"):
 
 
 SchemaInfo: TypeAlias = Annotated[
-    BuiltinInfo | EnumInfo | ArrayInfo | ObjectInfo | CommandInfo | EventInfo,
+    BuiltinInfo | EnumInfo | ArrayInfo | AlternateInfo | ObjectInfo | CommandInfo | EventInfo,
     OneOf("SchemaInfo", by="meta-type"),
 ]
 
@@ -178,6 +190,10 @@ class _Schema:
                 return BuiltinInfo(name, JsonType.VALUE)
             case Array():
                 return ArrayInfo(name, self._reference(type_.element))
+            case TextOrNull():
+                return AlternateInfo(
+                    name, [Alternative(self._reference(one)) for one in (STR, NULL)]
+                )
             case Enumeration():
                 return _enumeration(name, [str(one.value) for one in type_.members])
             case Names():

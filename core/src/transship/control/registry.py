@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_type_hints, overloa
 
 import msgspec
 
-from transship.control.qapi.composites import ObjectType
+from transship.control.qapi.composites import Composite, ObjectType, Union
 from transship.control.qapi.declaring import Object, type_of
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Command:
 
     name: str
     handler: Callable[..., Awaitable[object]]
-    arguments: ObjectType | None
+    arguments: Composite | None
     returns: Type | None
     allows_oob: bool
     features: tuple[Feature, ...]
@@ -208,7 +208,7 @@ class CommandTable:
         entries[name] = entry
 
 
-def _signature(handler: Callable[..., object]) -> tuple[ObjectType | None, Type | None]:
+def _signature(handler: Callable[..., object]) -> tuple[Composite | None, Type | None]:
     """The types that a command's annotations name."""
     where = handler.__qualname__
     # Many modules need Context only to check types, and import it only then.
@@ -217,15 +217,32 @@ def _signature(handler: Callable[..., object]) -> tuple[ObjectType | None, Type 
     if "return" not in hints or len(names) not in (1, 2) or not hints.keys() >= set(names):
         raise TypeError(f"{where} must be annotated as (context[, arguments]) -> result")
     returned = hints["return"]
-    arguments = _object_type(hints[names[1]], f"{where}: {names[1]}") if names[1:] else None
+    arguments = _composite(hints[names[1]], f"{where}: {names[1]}") if names[1:] else None
     return arguments, None if returned is type(None) else type_of(returned)
+
+
+def _composite(annotation: Any, where: str) -> Composite:
+    type_ = type_of(annotation)
+    if not isinstance(type_, Union):
+        return _object_type(annotation, where)
+    _check(type_)
+    return type_
+
+
+def _check(type_: Composite) -> None:
+    """Let a mistake in the members show here, and not when a client comes."""
+    if isinstance(type_, ObjectType):
+        _ = type_.members
+    elif isinstance(type_, Union):
+        for case in type_.cases.values():
+            _check(case)
 
 
 def _object_type(annotation: Any, where: str) -> ObjectType:
     type_ = type_of(annotation)
     if not isinstance(type_, ObjectType):
         raise TypeError(f"{where} must be a subclass of Object, not {annotation!r}")
-    _ = type_.members  # a mistake in them is to show here, and not when a client comes
+    _check(type_)
     return type_
 
 

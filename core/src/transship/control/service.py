@@ -9,10 +9,14 @@ import trio
 
 from transship.abc.settings import Capability
 from transship.control.commands import (
+    block_exports,
+    block_jobs,
+    block_nodes,
     capabilities,
     guest,
     legacy,
     migration,
+    objects,
     parameters,
     query_migrate,
 )
@@ -36,10 +40,14 @@ def all_commands() -> CommandTable:
     """Every command and event of a host; the server adds those of the protocol itself."""
     modules = (
         migration,
+        objects,
         query_migrate,
         parameters,
         capabilities,
         guest,
+        block_nodes,
+        block_jobs,
+        block_exports,
         legacy,
         human_monitor_command,
     )

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass, field
 
 from transship.control.descriptors import Descriptors
+from transship.control.fdsets import FdSets
 
 
 class QmpCapability(enum.Enum):
@@ -21,6 +22,7 @@ class Session:
     Attributes:
         peer: Who it is, for the log.
         descriptors: The file descriptors it sent.
+        fdsets: The sets of them; all clients of a server have the same.
         is_negotiated: Whether ``qmp_capabilities`` has succeeded: until then there are no other
             commands, and no events.
         capabilities: What it has switched on.
@@ -28,6 +30,7 @@ class Session:
 
     peer: str
     descriptors: Descriptors = field(default_factory=Descriptors)
+    fdsets: FdSets = field(default_factory=FdSets)
     is_negotiated: bool = False
     capabilities: frozenset[QmpCapability] = frozenset()
 

@@ -34,7 +34,7 @@ class Adopter:
 
     def __init__(self, guest: Guest, channel: Channel, timeout_s: float) -> None:
         self._guest = guest
-        self._passing = channel.capability(DescriptorPassing)  # type: ignore[type-abstract]
+        self._passing = channel.capability(DescriptorPassing)
         self._peer = channel.peer
         self._timeout_s = timeout_s
         self._adopted: list[RAMBlock] = []

@@ -10,6 +10,7 @@ import trio
 from transship.engine.receiver import StreamReceiver
 from transship.errors import (
     MigrationError,
+    NotStartedError,
     PeerClosedError,
     PeerFailedError,
     RemoteError,
@@ -106,6 +107,7 @@ class Answers:
         offset = facts.get("offset")
         return PeerFailedError(
             f"the destination failed: {said['cause']}",
+            has_guest=said.get("kind") == NotStartedError.__name__ and self.may_end,
             section=said.get("section"),
             offset=offset if isinstance(offset, int) else None,
             expected=said.get("expected"),

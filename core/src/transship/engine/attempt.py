@@ -108,11 +108,6 @@ class Attempt(ABC):
         """Let the total time count from now."""
         self._started_s = trio.current_time()
 
-    @property
-    def is_cancelling(self) -> bool:
-        """Whether somebody has asked for its end."""
-        return self._cancel_requested
-
     def cancel(self) -> None:
         """Ask for the end of the migration; never fails, idempotent, does not wait.
 

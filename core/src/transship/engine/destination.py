@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
 
-from transship.abc.channel import Channel, ReturnPath
 from transship.engine.adopting import Adopter
 from transship.engine.failures import concerning
+from transship.engine.layout import check_same_layout
 from transship.engine.receiver import StreamReceiver
+from transship.engine.remote import Exposure
 from transship.engine.status import MigrationStatus
+from transship.engine.wayback import return_path_of
 from transship.errors import MigrationError, StalledError
-from transship.wire.constants import PING_GREETING, CommandType, RecordType
+from transship.wire.constants import PING_GREETING, CommandType, Feature, RecordType
 from transship.wire.decoder import StreamDecoder
 from transship.wire.events import (
     Command,
@@ -34,10 +36,12 @@ from transship.wire.tail import read_tail
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from transship.abc.channel import Channel, ReturnPath
     from transship.abc.guest import Guest
     from transship.abc.section import SectionSet
-    from transship.abc.settings import Parameters
+    from transship.abc.settings import Settings
     from transship.engine.channels.loading import ChannelLoaders
+    from transship.engine.disks import GuestDisks
     from transship.engine.stats import Statistics
 
 
@@ -51,11 +55,14 @@ class Destination:
     Args:
         guest: Where to; paused.
         sections: Its sections, for this migration alone.
+        disks: Its disks; released, if it does not arrive, by whoever made this.
         channel: Borrowed; used by nobody else.
-        parameters: Limits.
+        settings: Of the migration.
         statistics: Kept up to date.
         enter: Told of each status as it is reached.
+        nursery: Lives at least as long as this.
         extra: The extra channels, if a section has any.
+        first: What of the stream has come already.
 
     Attributes:
         may_have_guest: Whether the source may have given the guest up: it has been told, or may
@@ -67,26 +74,34 @@ class Destination:
         self,
         guest: Guest,
         sections: SectionSet,
+        disks: GuestDisks,
         channel: Channel,
-        parameters: Parameters,
+        settings: Settings,
         statistics: Statistics,
         enter: Callable[[MigrationStatus], Awaitable[None]],
+        nursery: trio.Nursery,
         extra: ChannelLoaders | None = None,
+        first: bytes = b"",
     ) -> None:
         self.may_have_guest = False
         self.owns_guest = False
         self._guest = guest
         self._sections = sections
+        self._disks = disks
         self._channel = channel
-        self._parameters = parameters
+        self._settings = settings
+        self._parameters = settings.parameters
         self._statistics = statistics
         self._enter = enter
         self._extra = extra
         self._receiver = StreamReceiver.of_stream(
-            channel, parameters.stall_timeout_s, extra.meet if extra else None
+            channel, self._parameters.stall_timeout_s, extra.meet if extra else None
         )
         self._reader = self._receiver.reader
-        self._adopter = Adopter(guest, channel, parameters.stall_timeout_s)
+        self._reader.writable()[: len(first)] = first
+        self._reader.received(len(first))
+        self._adopter = Adopter(guest, channel, self._parameters.stall_timeout_s)
+        self._exposure = Exposure(channel, settings, nursery)
         self._return_path: ReturnPath | None = None
         self._loaded: set[tuple[str, int]] = set()
         self._devices_loaded = False
@@ -104,14 +119,17 @@ class Destination:
         Cancellation: at any time before the hand-over.
         """
         decoder = StreamDecoder(self._reader)
-        while not await self._ended(await self._next(decoder), decoder):
-            pass
+        try:
+            while not await self._ended(await self._next(decoder), decoder):
+                pass
+        finally:
+            await self._exposure.end()
         await self._take_over()
 
     async def _next(self, decoder: StreamDecoder) -> Event | None:
         event = await self._receiver.run(decoder.next_event())
-        extra_bytes = self._extra.received_bytes if self._extra else 0
-        self._statistics.transferred_bytes = self._reader.offset + extra_bytes
+        beside_bytes = self._extra.received_bytes if self._extra else self._receiver.file_bytes
+        self._statistics.transferred_bytes = self._reader.offset + beside_bytes
         return event
 
     async def _ended(self, event: Event | None, decoder: StreamDecoder) -> bool:
@@ -139,6 +157,7 @@ class Destination:
 
     def _configure(self, configuration: Configuration) -> None:
         try:
+            check_same_layout(configuration, self._settings)
             self._guest.configure(configuration)
         except MigrationError as error:
             self._refusal = error
@@ -187,6 +206,8 @@ class Destination:
             await (self._receiver.run_long if section.is_live else self._receiver.run)(parsing)
         if header.kind is RecordType.SECTION_END and self._extra and section.extra_channels:
             await self._extra.stop()
+        if header.kind is RecordType.SECTION_END:
+            await self._exposure.end_of(section)
         if header.kind in (RecordType.SECTION_END, RecordType.SECTION_FULL):
             self._loaded.add((header.idstr, header.instance_id))
         self._statistics.sections[header.idstr] = section.statistics()
@@ -204,7 +225,7 @@ class Destination:
     async def _command(self, command: Command) -> None:
         match command.command:
             case CommandType.OPEN_RETURN_PATH:
-                self._return_path = self._channel.capability(ReturnPath)  # type: ignore[type-abstract]
+                self._return_path = return_path_of(self._channel, is_asked_for=True)
                 if self._return_path is None:
                     raise self._reader.error(
                         f"{self._channel.peer} asks for a return path that this channel lacks",
@@ -215,12 +236,16 @@ class Destination:
                 if not self.may_have_guest and (self._devices_loaded or not self._missing()):
                     await self._prepare()
                 if command.value() == PING_GREETING:
-                    await self._answer(greeting(self._adopter.features), command)
+                    await self._answer(greeting(self._features), command)
                 await self._answer(pong(command.value()), command)
             case CommandType.OFFER_MEMORY:
                 await self._adopt(command)
+            case CommandType.EXPOSE_MEMORY:
+                await self._expose(command)
             case CommandType.SWITCHOVER_START:
                 await self._enter_device()
+            case CommandType.POSTCOPY_ADVISE if not command.payload:
+                pass  # dirty bitmaps could follow later, and do not unless somebody says so
             case _:
                 raise self._reader.error(
                     f"the source wants {command.command.name}, which is not supported",
@@ -239,6 +264,22 @@ class Destination:
                 found="more",
             )
         await self._adopter.adopt(command, partial(self._answer, command=command))
+
+    @property
+    def _features(self) -> Feature:
+        """What a source of our kind can make use of."""
+        can_expose = self._exposure.is_possible and not self._guest.accepts_any
+        return self._adopter.features | (Feature.EXPOSES_MEMORY if can_expose else Feature(0))
+
+    async def _expose(self, command: Command) -> None:
+        """Let the source write to memory of which it has told us."""
+        is_late = self._in_device or self.may_have_guest
+        if is_late or not await self._exposure.begin(self._sections):
+            raise self._reader.error(
+                "the source wants to write to memory, and there is none to be had",
+                offset=command.offset,
+                expected="the table of RAM blocks before, and a channel that can do it",
+            )
 
     def abandon_memory(self) -> None:
         """What is still the source's has to be the source's alone; idempotent."""
@@ -290,6 +331,7 @@ class Destination:
                 found="the end of the stream",
             )
         await self._enter_device()
+        await self._disks.flush()
         await self._guest.prepare()
         self._adopter.check()
         self.may_have_guest = True
@@ -319,6 +361,7 @@ class Destination:
         self._adopter.own()
         with trio.CancelScope(shield=True):
             await self._guest.commit()
+            await self._disks.own()
 
     async def _enter_device(self) -> None:
         if not self._in_device:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from transship.abc.section import Section
+    from transship.errors import Side
+
+E = TypeVar("E", bound=MigrationError)
 
 
 def collapse(error: BaseException) -> BaseException:
@@ -47,6 +50,21 @@ def concerning(section: Section, offset: Callable[[], int] | None = None) -> Ite
         error = as_migration_error(collapse(failure))
         error.add_context(section=section.idstr, offset=offset() if offset else None)
         raise error from error.__cause__
+
+
+def after_handover(
+    kind: type[E], error: MigrationError, what: str, *, side: Side, hint: str | None
+) -> E:
+    """The error for what failed once the source had given the guest up: it may not resume it."""
+    return kind(
+        f"{what}, but then: {error.cause}",
+        side=side,
+        phase=error.phase,
+        expected=error.expected,
+        found=error.found,
+        source_may_resume=False,
+        hint=hint,
+    )
 
 
 def add_trouble(error: MigrationError, what: str, trouble: Exception) -> None:

@@ -35,7 +35,7 @@ class Lender:
     """
 
     def __init__(self, guest: Guest, channel: Channel, timeout_s: float) -> None:
-        self._passing = channel.capability(DescriptorPassing)  # type: ignore[type-abstract]
+        self._passing = channel.capability(DescriptorPassing)
         self._peer = channel.peer
         self._timeout_s = timeout_s
         self._lent: list[RAMBlock] = []

@@ -13,16 +13,21 @@ from transship.wire.constants import RecordType
 from transship.wire.events import SectionHeader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from transship.engine.sender import StreamSender
+
+
+def live_sections(sections: Iterable[Section]) -> list[Section]:
+    """Those that are sent while the guest runs, if they have anything to send."""
+    return [section for section in sections if section.is_live and section.is_needed()]
 
 
 class LiveSections:
     """Sends START, PART and END records.
 
     Args:
-        sections: Of this migration; those that are not live are passed over.
+        sections: Of this migration; those that are not live, or not needed, are passed over.
         section_ids: The number of each section, by idstr and instance.
         sender: Borrowed.
         on_sent: Called after each record, also after one that failed.
@@ -36,7 +41,7 @@ class LiveSections:
         on_sent: Callable[[], None],
     ) -> None:
         self._sections = sections
-        self._live = [section for section in sections if section.is_live]
+        self._live = live_sections(sections)
         self._section_ids = section_ids
         self._sender = sender
         self._on_sent = on_sent

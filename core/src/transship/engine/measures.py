@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from transship.abc.section import LiveCounters
+from transship.engine.live import live_sections
 from transship.engine.policy import threshold_bytes
 from transship.engine.rates import Period, PeriodMeter
 
@@ -49,7 +50,7 @@ class Measures:
         self.statistics = statistics
         self._pacer = pacer
         self._guest = guest
-        self._live = [section for section in sections if section.is_live]
+        self._live = live_sections(sections)
         self._settings = settings
         self._meter = PeriodMeter(now_s)
         self._counters = LiveCounters()

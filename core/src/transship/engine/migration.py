@@ -5,20 +5,24 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from transship.abc.channel import ReturnPath
 from transship.abc.settings import Settings
 from transship.engine.attempt import Attempt
 from transship.engine.blockers import Blockers, check_blockers
 from transship.engine.deadlines import within
+from transship.engine.disks import GuestDisks
 from transship.engine.entering import entered
-from transship.engine.failures import add_trouble
+from transship.engine.failures import add_trouble, after_handover
 from transship.engine.notifiers import GuestResumed, Notifiers
 from transship.engine.preflight import check_source
+from transship.engine.securing import secured
 from transship.engine.source import Source
 from transship.engine.status import MigrationStatus
 from transship.errors import (
     LocalError,
     MigrationError,
     PeerClosedError,
+    PeerFailedError,
     UnknownOutcomeError,
 )
 
@@ -71,7 +75,9 @@ class Migration(Attempt):
         self._guest = guest
         self._sections = sections
         self._outgoing = outgoing
+        self._disks = GuestDisks(guest, lambda: self.parameters.handover_timeout_s)
         self._source: Source | None = None
+        self._has_answers = False
 
     @property
     def owns_guest(self) -> bool:
@@ -109,13 +115,18 @@ class Migration(Attempt):
         self.check()
         self.statistics.total_bytes = sum(block.used_length for block in self._guest.ram_blocks())
         limits = self.parameters
-        async with entered(
-            self._outgoing, limits.connect_timeout_s, limits.cleanup_timeout_s
-        ) as channel:
+        async with (
+            entered(
+                self._outgoing, limits.connect_timeout_s, limits.cleanup_timeout_s
+            ) as connected,
+            secured(connected, self.settings.security, limits.connect_timeout_s) as channel,
+        ):
+            self._has_answers = channel.capability(ReturnPath) is not None
             with self._share() as cap_bytes_per_s:
                 self._source = Source(
                     self._guest,
                     self._sections,
+                    self._disks,
                     channel,
                     self.settings,
                     cap_bytes_per_s,
@@ -144,17 +155,14 @@ class Migration(Attempt):
     async def _clean_up(self, error: MigrationError) -> MigrationError:
         """Whatever happened: exactly one side may run the guest, and the error says which."""
         if not self.owns_guest:
-            return UnknownOutcomeError(
-                f"the guest was handed over, but then: {error.cause}",
-                side="source",
-                phase=error.phase,
-                expected=error.expected,
-                found=error.found,
-                source_may_resume=False,
-                hint="look at the destination before anything else"
-                + ("; here the guest stays paused" if self._had_guest_running else ""),
-            )
-        if isinstance(error, PeerClosedError):
+            self.is_confirmed = isinstance(error, PeerFailedError) and error.has_guest
+            hint = error.hint
+            if not self.is_confirmed:
+                stays = "; here the guest stays paused" if self._had_guest_running else ""
+                hint = f"look at the destination before anything else{stays}"
+            what = "the guest was handed over"
+            return after_handover(UnknownOutcomeError, error, what, side="source", hint=hint)
+        if isinstance(error, PeerClosedError) and self._has_answers:
             error.add_context(hint="the destination's own output says why")
         may_resume = None if self._guest.accepts_any else True
         error.add_context(side="source", source_may_resume=may_resume)
@@ -163,6 +171,12 @@ class Migration(Attempt):
                 self._sections.cancel(section)
             except Exception as broken:
                 add_trouble(error, f"section {section.idstr!r} could not be cancelled", broken)
+        try:
+            await self._disks.take_back()
+        except Exception as broken:
+            trouble = "the guest stays paused: its disks cannot be had again"
+            add_trouble(error, trouble, broken)
+            return error
         if self._had_guest_running and self.custodian.may_resume():
             try:
                 await within(self._guest.resume, self.parameters.guest_timeout_s, "resume")

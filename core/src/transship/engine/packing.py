@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from transship.abc.section import ChannelWork
+from transship.abc.section import ChannelWork, FileWork, RemoteWork
 from transship.engine.failures import concerning
 from transship.errors import LocalError
 from transship.wire import encoder
@@ -71,8 +71,8 @@ def pack_devices(
 def _buffers(body: Segments) -> Iterator[Buffer]:
     """The segments of a section that goes over the stream alone."""
     for segment in body:
-        if isinstance(segment, ChannelWork):
-            raise LocalError("a section that is not live has work for extra channels")
+        if isinstance(segment, ChannelWork | FileWork | RemoteWork):
+            raise LocalError("a section that is not live has work for other channels, or a file")
         yield segment
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transship.abc.section import Pending
 
 
 class Decision(Enum):
@@ -21,15 +25,15 @@ def threshold_bytes(bandwidth_bytes_per_s: float, downtime_limit_s: float) -> in
     return int(bandwidth_bytes_per_s * downtime_limit_s)
 
 
-def decide(pending_bytes: int, threshold: int, *, exact: bool) -> Decision:
+def decide(pending: Pending, threshold: int, *, exact: bool) -> Decision:
     """Decide from what is left to be sent.
 
     Args:
-        pending_bytes: What all sections together still have to send before the switchover.
+        pending: What all sections together still have to send before the switchover.
         threshold: See :func:`threshold_bytes`; 0 until the bandwidth has been measured, so that
             a migration switches over then only if nothing is left.
         exact: Whether the figure was taken after a synchronisation of the dirty log.
     """
-    if pending_bytes > 0 and pending_bytes >= threshold:
+    if pending.must_go_on or pending.must_precopy >= max(threshold, 1):
         return Decision.ITERATE
     return Decision.SWITCH_OVER if exact else Decision.SYNC

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from transship.abc.guest import Guest
+    from transship.abc.section import Pending
     from transship.abc.settings import Settings
     from transship.engine.live import LiveSections
     from transship.engine.measures import Measures
@@ -40,6 +41,7 @@ class Precopy:
         tell: Told of each pass.
         stay_alive: Says something to the destination, when the pace is so slow that it might
             believe us dead.
+        catch_up: Lets the destination catch up, where more than the stream leads there.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Precopy:
         settings: Settings,
         tell: Callable[[Notice], Awaitable[None]],
         stay_alive: Callable[[], Awaitable[None]],
+        catch_up: Callable[[], Awaitable[None]],
     ) -> None:
         self._guest = guest
         self._live = live
@@ -60,6 +63,7 @@ class Precopy:
         self._settings = settings
         self._tell = tell
         self._stay_alive = stay_alive
+        self._catch_up = catch_up
         self._throttle = Throttle()
         self._synced_at_s = trio.current_time()
 
@@ -70,15 +74,16 @@ class Precopy:
                 await self._stay_alive()
             self._measures.update()
             pending = await self._live.pending(exact=False)
-            decision = self._decide(pending.total, exact=False)
+            decision = self._decide(pending, exact=False)
             if decision is Decision.SYNC or self._must_sync():
                 pending = await self._live.pending(exact=True)
                 await self.synced()
+                await self._catch_up()
                 self._judge()
-                decision = self._decide(pending.total, exact=True)
-            self._statistics.remaining_bytes = pending.total
+                decision = self._decide(pending, exact=True)
+            self._statistics.remaining_bytes = pending.must_precopy
             if decision is Decision.SWITCH_OVER:
-                self._measures.expect(pending.total)
+                self._measures.expect(pending.must_precopy)
                 return
             await self._live.iterate(self._sender.record_bytes)
 
@@ -98,8 +103,8 @@ class Precopy:
         except Exception:
             LOG.exception("the guest could not be let run at full speed again")
 
-    def _decide(self, pending_bytes: int, *, exact: bool) -> Decision:
-        return decide(pending_bytes, self._statistics.threshold_bytes, exact=exact)
+    def _decide(self, pending: Pending, *, exact: bool) -> Decision:
+        return decide(pending, self._statistics.threshold_bytes, exact=exact)
 
     def _must_sync(self) -> bool:
         """Whether a guest that may be throttled has not been looked at for long."""

@@ -28,6 +28,8 @@ def check_source(guest: Guest, sections: SectionSet, settings: Settings) -> None
             phase="setup",
             hint="switch auto-converge off",
         )
+    if settings.has(Capability.BLOCK) and not guest.disks():
+        raise BlockedError("the disks are to be copied, and the guest has none", phase="setup")
     _check_machine(guest)
     _check_ram(guest, sections)
     for device in guest.devices():

@@ -7,9 +7,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from transship.engine.channels.threads import blocking_of, run_in_thread
+from transship.abc.channel import Blocking, Seekable
+from transship.engine.channels.threads import run_in_thread
 from transship.errors import ChannelError, StalledError
-from transship.wire.reader import Parsing, Rendezvous, StreamReader, drive
+from transship.units import counted
+from transship.wire.reader import (
+    InFile,
+    InThread,
+    Parsing,
+    Rendezvous,
+    StreamReader,
+    drive,
+    not_a_file,
+    not_several_channels,
+)
 
 if TYPE_CHECKING:
     from transship.abc.channel import BlockingReceiver, Channel, ReturnPath
@@ -28,6 +39,10 @@ class StreamReceiver:
         stall_timeout_s: How long to wait for the next byte.
         blocking: The same direction for a thread, if it can be had there.
         meet: Waits for the extra channels, if there are any.
+        file: The channel, if it is a file.
+
+    Attributes:
+        file_bytes: How much was read at places of the file.
     """
 
     def __init__(
@@ -37,8 +52,11 @@ class StreamReceiver:
         stall_timeout_s: float,
         blocking: BlockingReceiver | None = None,
         meet: _Meet | None = None,
+        file: Seekable | None = None,
     ) -> None:
         self.reader = StreamReader()
+        self._file = file
+        self.file_bytes = 0
         self._blocking = blocking
         self._meet = meet
         self._receive_some = receive_some
@@ -50,9 +68,10 @@ class StreamReceiver:
         cls, channel: Channel, stall_timeout_s: float, meet: _Meet | None = None
     ) -> StreamReceiver:
         """Over the stream that the channel carries."""
-        blocking = blocking_of(channel)
+        blocking = channel.capability(Blocking)
         receiver = None if blocking is None else blocking.blocking_receiver(stall_timeout_s)
-        return cls(channel.receive_some_into, channel.peer, stall_timeout_s, receiver, meet)
+        file = channel.capability(Seekable)
+        return cls(channel.receive_some_into, channel.peer, stall_timeout_s, receiver, meet, file)
 
     @classmethod
     def of_return_path(cls, path: ReturnPath, peer: str) -> StreamReceiver:
@@ -80,7 +99,7 @@ class StreamReceiver:
             trio.from_thread.run(self._rendezvous)
 
         return await run_in_thread(
-            lambda: drive(parsing, self.reader, receive, meet), blocking.interrupt
+            lambda: drive(parsing, self.reader, receive, meet, self._visit), blocking.interrupt
         )
 
     async def run(self, parsing: Parsing[T]) -> T:
@@ -99,6 +118,10 @@ class StreamReceiver:
                         await self._fill(want)
                 elif isinstance(want, Rendezvous):
                     await self._rendezvous()
+                elif isinstance(want, InFile):
+                    await trio.to_thread.run_sync(self._visit, want)
+                elif isinstance(want, InThread):
+                    await trio.to_thread.run_sync(want.do)
                 elif want == 0:
                     await trio.lowlevel.checkpoint()
                 elif count := await self._receive(self.reader.writable()):
@@ -111,14 +134,21 @@ class StreamReceiver:
         finally:
             parsing.close()
 
+    def _visit(self, want: InFile) -> None:
+        """Let a parser read in the file, from a thread; the stream goes on where it says."""
+        file = self._file
+        if file is None:
+            raise not_a_file(self.reader)
+        position = file.tell() - self.reader.discard()
+        try:
+            file.seek(want.do(file.descriptor, position))
+            self.file_bytes += want.size_bytes
+        except OSError as error:
+            raise ChannelError(f"{self._peer}: {error.strerror or error}") from error
+
     async def _rendezvous(self) -> None:
         if self._meet is None:
-            raise self.reader.error(
-                "the source sends its memory over several channels (multifd)",
-                expected="one channel",
-                found="a stream that waits for others",
-                hint="switch the capability multifd on here, or off at the source",
-            )
+            raise not_several_channels(self.reader.error)
         await self._meet()
 
     async def _fill(self, target: memoryview) -> None:
@@ -130,7 +160,7 @@ class StreamReceiver:
                 raise self.reader.error(
                     "the stream ends early",
                     offset=self.reader.offset + done,
-                    expected=f"{len(target) - done} more bytes",
+                    expected=counted(len(target) - done, "more byte", "more bytes"),
                     found="the end",
                 )
             done += count

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from transship.abc.section import ChannelWork
+from transship.abc.channel import Blocking, Seekable
+from transship.abc.section import ChannelWork, FileWork, RemoteWork
 from transship.engine.batches import batches
-from transship.engine.channels.threads import blocking_of, run_in_thread
+from transship.engine.channels.threads import run_in_thread
 from transship.engine.pacing import SLICE_S
-from transship.errors import LocalError, StalledError
+from transship.errors import ChannelError, LocalError, StalledError
 from transship.wire.limits import MIB
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from transship.buffers import Buffer
     from transship.engine.channels.sending import ChannelPool
     from transship.engine.pacing import Pacer
+    from transship.engine.remote import TimedWriter
 
 
 _BREATH_BYTES: Final = 64 * MIB
@@ -65,7 +67,8 @@ class StreamSender:
         self._cap_bytes_per_s = cap_bytes_per_s
         self._on_slice = on_slice
         self._pool: ChannelPool | None = None
-        blocking = blocking_of(channel)
+        self._writer: TimedWriter | None = None
+        blocking = channel.capability(Blocking)
         self._thread_sender: BlockingSender | None = None
         if blocking is not None:
             self._thread_sender = blocking.blocking_sender(stall_timeout_s)
@@ -74,6 +77,10 @@ class StreamSender:
         """Let work for extra channels go there, from now on; what went to another is counted."""
         self._count_extra()
         self._pool = pool
+
+    def write_with(self, writer: TimedWriter | None) -> None:
+        """Let memory be written remotely, from now on."""
+        self._writer = writer
 
     async def send(self, *segments: Buffer) -> None:
         """Send, whatever the cap says.
@@ -120,11 +127,21 @@ class StreamSender:
         """Send a body, packing a segment in a thread while the one before it is sent."""
         step = await self._advance(body)
         while not isinstance(step, _End):
+            if isinstance(step, FileWork | RemoteWork):
+                await self._work_beside(step)
+                step = await self._advance(body)
+                if paced and not isinstance(step, _End):
+                    await self.keep_pace()
+                continue
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.send, step)
                 following = await self._advance(body)
             step = following
-            if paced and not isinstance(step, _End) and len(step) > _SMALL_BYTES:
+            if (
+                paced
+                and not isinstance(step, _End | FileWork | RemoteWork)
+                and len(step) > _SMALL_BYTES
+            ):
                 await self.keep_pace()
         return step.value
 
@@ -152,10 +169,18 @@ class StreamSender:
         sent = 0
         until_s = clock.current_time() + SLICE_S
         while not isinstance(step := self._next(body), _End):
-            sender.send((step,))
-            sent += len(step)
+            if isinstance(step, FileWork):
+                self._work_in_file(step)
+                size = step.size_bytes
+            elif isinstance(step, RemoteWork):
+                trio.from_thread.run(self._write_remotely, step)
+                size = step.size_bytes
+            else:
+                sender.send((step,))
+                size = len(step)
+            sent += size
             is_due = sent >= quota or clock.current_time() >= until_s
-            if is_due and len(step) > _SMALL_BYTES:
+            if is_due and size > _SMALL_BYTES:
                 return sent, None
         return sent, step
 
@@ -190,12 +215,38 @@ class StreamSender:
             if self._pacer.slices:
                 self._pool.keep_ahead(self._pacer.bandwidth_bytes_per_s)
 
-    async def _advance(self, body: Segments) -> Buffer | _End:
+    async def _work_beside(self, work: FileWork | RemoteWork) -> None:
+        if isinstance(work, FileWork):
+            await trio.to_thread.run_sync(self._work_in_file, work)
+        else:
+            await self._write_remotely(work)
+        self._pacer.sent(work.size_bytes)
+
+    async def _write_remotely(self, work: RemoteWork) -> None:
+        writer = self._writer
+        if writer is None:
+            raise LocalError("a section writes memory remotely, and the channel cannot")
+        if work.runs:
+            await writer.write(work.runs)
+        if work.flush:
+            await writer.flush()
+
+    def _work_in_file(self, work: FileWork) -> None:
+        """Let a section write in the file; the stream goes on where it says."""
+        file = self._channel.capability(Seekable)
+        if file is None:
+            raise LocalError("a section has work for a file, and the channel is none")
+        try:
+            file.seek(work.do(file.descriptor, file.tell()))
+        except OSError as error:
+            raise ChannelError(f"{self._channel.peer}: {error.strerror or error}") from error
+
+    async def _advance(self, body: Segments) -> Buffer | FileWork | RemoteWork | _End:
         step = await trio.to_thread.run_sync(self._next, body)
         self._count_extra()
         return step
 
-    def _next(self, body: Segments) -> Buffer | _End:
+    def _next(self, body: Segments) -> Buffer | FileWork | RemoteWork | _End:
         """The next segment of the stream; work for extra channels is handed out meanwhile."""
         try:
             while isinstance(segment := next(body), ChannelWork):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 import trio
 
-from transship.abc.channel import Channel, ReturnPath
+from transship.abc.channel import RemoteMemory, Seekable
 from transship.abc.settings import Capability
 from transship.engine.answers import Answers
 from transship.engine.channels.sending import ChannelPool, extra_channels_of
@@ -16,6 +16,7 @@ from transship.engine.deadlines import within
 from transship.engine.entering import entered
 from transship.engine.failures import collapse
 from transship.engine.globalstate import GlobalState
+from transship.engine.layout import check_layout, layout_capabilities
 from transship.engine.lending import Lender
 from transship.engine.live import LiveSections
 from transship.engine.measures import Measures
@@ -23,8 +24,10 @@ from transship.engine.notifiers import GuestPaused, HandoverBegins
 from transship.engine.pacing import Pacer
 from transship.engine.packing import PackedDevices, pack_devices
 from transship.engine.precopy import Precopy
+from transship.engine.remote import TimedWriter, writing
 from transship.engine.sender import StreamSender
 from transship.engine.status import MigrationStatus
+from transship.engine.wayback import return_path_of
 from transship.errors import BlockedError, ChannelError, LocalError, StalledError
 from transship.wire import encoder
 from transship.wire.constants import PING_GREETING, CommandType, Feature, ReturnType
@@ -33,18 +36,21 @@ from transship.wire.limits import PACKAGE_BYTES
 from transship.wire.multifd import initial_packet
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from transship.abc.channel import Channel
     from transship.abc.guest import Guest
     from transship.abc.section import SectionSet
     from transship.abc.settings import Parameters, Settings
     from transship.engine.custody import Custodian
+    from transship.engine.disks import GuestDisks
     from transship.engine.notifiers import Notice
     from transship.engine.stats import Statistics
 
 _PING_HELLO = 1
 _PING_HANDOVER = 2
 _FIRST_PING_ALIVE = 3
+_FIRST_PING_CATCH_UP = 0x4000_0000
 _FIRST_SECTION_ID = 1
 """Not 0: QEMU, as a destination, takes a PART with id 0 for one of a device not loaded yet."""
 
@@ -55,6 +61,7 @@ class Source:
     Args:
         guest: What moves.
         sections: Its sections, for this migration alone.
+        disks: Its disks; had back, if it stays, by whoever made this.
         channel: Borrowed; used by nobody else.
         settings: Of this migration; parameters are read again whenever they matter.
         cap_bytes_per_s: Says what may be sent at the moment while the guest runs; 0 is unlimited.
@@ -65,8 +72,8 @@ class Source:
 
     Attributes:
         owns_guest: Whether the guest is still ours to resume. False from the moment in which
-            the destination has said that it has everything, or, without a return path, in which
-            the end of the stream is about to be sent.
+            the destination has said that it has everything; without a return path, in which the
+            end of the stream is about to be sent, or is in a file for good.
         was_running: Whether the guest ran when it was to be paused.
         has_paused: Whether it was; so from before anybody is told to the end of the migration.
         is_confirmed: Whether the destination said that it has the guest.
@@ -77,6 +84,7 @@ class Source:
         self,
         guest: Guest,
         sections: SectionSet,
+        disks: GuestDisks,
         channel: Channel,
         settings: Settings,
         cap_bytes_per_s: Callable[[], int],
@@ -92,6 +100,7 @@ class Source:
         self.may_switch_over = trio.Event()
         self._guest = guest
         self._sections = sections
+        self._disks = disks
         self._channel = channel
         self._settings = settings
         self._statistics = statistics
@@ -120,10 +129,14 @@ class Source:
             settings,
             tell,
             self._stay_alive,
+            self._catch_up,
         )
         self._lender = Lender(guest, channel, self._parameters.stall_timeout_s)
         self._answers: Answers | None = None
         self._pings_alive = 0
+        self._features = Feature(0)
+        self._writer: TimedWriter | None = None
+        self._catches = 0
         self._mark_s: float | None = None
 
     @property
@@ -150,7 +163,10 @@ class Source:
     async def _run(self) -> None:
         if any(section.extra_channels for section in self._sections):
             extra_channels_of(self._channel)
-        path = self._channel.capability(ReturnPath)  # type: ignore[type-abstract]
+        check_layout(self._channel, self._settings)
+        path = return_path_of(
+            self._channel, is_asked_for=self._settings.has(Capability.RETURN_PATH)
+        )
         if path is None:
             if self._settings.has(Capability.RETURN_PATH):
                 raise BlockedError(
@@ -194,7 +210,9 @@ class Source:
         await self._send_header(with_return_path=answers is not None)
         if answers:
             await self._ask(answers, _PING_HELLO)
-            await self._lend_memory(answers)
+            await self._greet(answers)
+            if self._lender.has_an_offer and self._features & Feature.TAKES_MEMORY:
+                await self._lender.lend(self._sender, answers)
         async with AsyncExitStack() as stack:
             pool = await self._open_extra_channels(stack)
             if pool is None:
@@ -204,24 +222,27 @@ class Source:
                     self._sender.use(pool)
                     await self._send_live(answers)
                 self._sender.use(None)
+            await self._disks.give_up()
             devices = await self._pack_devices()
             if answers:
                 await self._hand_over(devices, answers)
+            elif self._channel.capability(Seekable) is not None:
+                await self._store(devices)
             else:
                 await self._send_blindly(devices)
         self._statistics.remaining_bytes = 0
         self._measures.update()
 
-    async def _lend_memory(self, answers: Answers) -> None:
-        """Let a destination of our kind have memory that need not be copied."""
-        if not self._lender.has_an_offer:
+    async def _greet(self, answers: Answers) -> None:
+        """Ask a destination of our kind what it can do, if we can make use of it."""
+        if not self._lender.has_an_offer and self._channel.capability(RemoteMemory) is None:
             return
         answers.expect_reply(ReturnType.GREETING)
         await self._ask(answers, PING_GREETING)
         await answers.pong(PING_GREETING, self._parameters.stall_timeout_s)
         greeting = answers.has_replied(ReturnType.GREETING)
-        if greeting is not None and greeting.value() & Feature.TAKES_MEMORY:
-            await self._lender.lend(self._sender, answers)
+        if greeting is not None:
+            self._features = Feature(greeting.value())
 
     async def _open_extra_channels(self, stack: AsyncExitStack) -> ChannelPool | None:
         """What sends over extra channels, if a section wants any; they stay open till the end.
@@ -247,22 +268,59 @@ class Source:
     async def _send_live(self, answers: Answers | None) -> None:
         """Send what is live: while the guest runs, and to its end when it stands still."""
         await self._send_setup()
-        await self._enter(MigrationStatus.ACTIVE)
-        try:
-            await self._precopy.run()
-            if answers:
-                await answers.pong(_PING_HELLO, self._parameters.stall_timeout_s)
-            await self._pause_guest()
-        finally:
-            self._precopy.end_throttling()
-        if self._settings.has(Capability.PAUSE_BEFORE_SWITCHOVER):
-            await self._wait_for_switchover()
-        await self._enter(MigrationStatus.DEVICE)
-        await self._send_ends()
+        async with self._writing_remotely():
+            await self._enter(MigrationStatus.ACTIVE)
+            try:
+                async with self._disks.written_out():
+                    await self._precopy.run()
+                if answers:
+                    await answers.pong(_PING_HELLO, self._parameters.stall_timeout_s)
+                await self._pause_guest()
+                await self._disks.quiesce()
+            finally:
+                self._precopy.end_throttling()
+            if self._settings.has(Capability.PAUSE_BEFORE_SWITCHOVER):
+                await self._wait_for_switchover()
+            await self._enter(MigrationStatus.DEVICE)
+            await self._catch_up()
+            await self._send_ends()
+
+    @asynccontextmanager
+    async def _writing_remotely(self) -> AsyncIterator[None]:
+        """Let memory be written to the destination's, where channel and destination can do that."""
+        remote = self._channel.capability(RemoteMemory)
+        sections = [one for one in self._sections if one.remote_memory()]
+        if remote is None or not sections or not self._features & Feature.EXPOSES_MEMORY:
+            yield
+            return
+        await self._sender.send(encoder.command(CommandType.EXPOSE_MEMORY))
+        async with writing(self._channel, remote, sections, self._settings) as self._writer:
+            self._sender.write_with(self._writer)
+            for section in sections:
+                section.write_remotely()
+            yield
+        self._writer = None
+        self._sender.write_with(None)
+
+    async def _catch_up(self) -> None:
+        """What was written remotely is there, and the stream so far has been loaded.
+
+        Else a page that comes twice, once this way and once the other, could be the older one.
+        """
+        if self._writer is None or self._answers is None:
+            return
+        number = _FIRST_PING_CATCH_UP + self._catches
+        self._catches += 1
+        await self._writer.flush()
+        await self._ask(self._answers, number)
+        await self._answers.pong(number, self._parameters.stall_timeout_s)
 
     async def _send_header(self, *, with_return_path: bool) -> None:
         configuration = Configuration(
-            machine=self._guest.machine, page_size=self._guest.page_size, uuid=self._guest.uuid
+            machine=self._guest.machine,
+            page_size=self._guest.page_size,
+            uuid=self._guest.uuid,
+            capabilities=layout_capabilities(self._settings),
         )
         await self._sender.send(encoder.stream_header() + encoder.configuration(configuration))
         if with_return_path:
@@ -370,6 +428,17 @@ class Source:
         with trio.CancelScope(shield=True):
             await self._send_end(devices)
             await self._channel.send_eof()
+        self._note_unconfirmed()
+
+    async def _store(self, devices: PackedDevices) -> None:
+        """Into a file, where nobody runs it: it is ours until all of it is there for good."""
+        await self._sender.send(devices.records)
+        await self._send_end(devices)
+        await self._channel.send_eof()
+        self._give_up_guest()
+        self._note_unconfirmed()
+
+    def _note_unconfirmed(self) -> None:
         self._statistics.downtime.devices_s = self._lap_s()
         self._note_downtime()
 

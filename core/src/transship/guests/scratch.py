@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from transship.errors import LocalError
+from transship.abc.disk import BlockDevice, Disk
+from transship.errors import LocalError, RemoteError
 from transship.guests.recorded import RecordedGuest
 from transship.memory.mappings import map_anonymous
 from transship.memory.ramblock import RAMBlock
+from transship.wire.limits import DISK_BYTES, DISKS
 
 if TYPE_CHECKING:
     import mmap
+    from collections.abc import Sequence
+
+    from transship.buffers import Buffer
 
 
 def physical_memory_bytes() -> int:
@@ -61,8 +66,40 @@ class ScratchBlock(RAMBlock):
         return bytes(self._is_hole[first : first + count])
 
 
+class ForgetfulDevice(BlockDevice):
+    """Takes whatever is written, and knows afterwards how far it reached; reads as zeroes."""
+
+    def __init__(self) -> None:
+        self._size_bytes = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Up to where it was written."""
+        return self._size_bytes
+
+    @property
+    def max_size_bytes(self) -> int:
+        """As large as any disk."""
+        return DISK_BYTES
+
+    def read_into(self, offset: int, target: memoryview) -> None:
+        """Fill with zeroes."""
+        target[:] = bytes(len(target))
+
+    def write(self, offset: int, data: Buffer) -> None:
+        """Forget the data."""
+        self.write_zeroes(offset, len(data))
+
+    def write_zeroes(self, offset: int, length: int) -> None:
+        """Note how far it reaches."""
+        self._size_bytes = max(self._size_bytes, offset + length)
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+
 class ScratchGuest(RecordedGuest[ScratchBlock]):
-    """Holds whatever arrives, in memory. Only pages that are not zero use some.
+    """Holds whatever arrives, in memory, but for disks. Only pages that are not zero use some.
 
     Args:
         max_ram_bytes: How much RAM is accepted; as much as this computer has, if None.
@@ -70,6 +107,27 @@ class ScratchGuest(RecordedGuest[ScratchBlock]):
 
     def __init__(self, max_ram_bytes: int | None = None) -> None:
         super().__init__(physical_memory_bytes() if max_ram_bytes is None else max_ram_bytes)
+        self._disks: list[Disk] = []
+
+    def disks(self) -> Sequence[Disk]:
+        """Those that have come."""
+        return self._disks
+
+    def attach_disk(self, name: str) -> Disk:
+        """Give a disk that forgets what is written.
+
+        Raises:
+            RemoteError: There are too many.
+        """
+        for disk in self._disks:
+            if disk.name == name:
+                return disk
+        if len(self._disks) == DISKS:
+            raise RemoteError(
+                "the source has too many disks", expected=f"at most {DISKS}", found="one more"
+            )
+        self._disks.append(Disk(name, ForgetfulDevice()))
+        return self._disks[-1]
 
     def _make_block(self, idstr: str, length: int) -> ScratchBlock:
         try:

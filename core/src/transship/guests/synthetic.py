@@ -1,8 +1,10 @@
 """SyntheticGuest: a machine made up for demonstrations, tests and measurements.
 
-Its processor is a thread that counts, and writes the counter all over a working set. All of its
-RAM is a pure function of a few traits and that counter (:mod:`transship.guests.pattern`), so it
-can tell after any journey whether a single byte went wrong.
+Its processor is a thread that counts, and writes the counter all over a working set, and to its
+disks. All of its RAM is a pure function of a few traits and that counter
+(:mod:`transship.guests.pattern`), and so is all that it has written to its disks
+(:mod:`transship.guests.diskpattern`); so it can tell after any journey whether a single byte went
+wrong, or a single write was lost.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ import trio
 from transship.abc.guest import Device, DirtyLog, Guest
 from transship.errors import LocalError
 from transship.guests.choosing import DirtyLogKind, dirty_log_for
+from transship.guests.diskpattern import WHOLE_DISK, DiskTraits
+from transship.guests.diskwriter import DiskWriter
 from transship.guests.journal import Journal
 from transship.guests.pattern import HEADER_BYTES, PAGE, ROM_BYTES, Traits
 from transship.guests.ticker import Ticker
@@ -29,10 +33,13 @@ from transship.wire.fields import VMState, buffer, uint16, uint64
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from transship.abc.disk import Disk
+
 MACHINE: Final = "transship-synthetic-1"
 """The last digit is the version of what is in RAM and in the device."""
 
 _UNKNOWN_BOOT: Final = bytes(16)
+_SEEDS: Final = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +47,14 @@ class Verdict:
     """What a synthetic guest found out about itself.
 
     Args:
-        ok: Whether every byte of RAM is as it must be.
+        ok: Whether every byte of RAM is as it must be, and every write on the disks.
         counter: At which counter.
-        pages: How many pages were compared.
-        block: The first block with a wrong page.
-        wrong_page: That page.
+        pages: How many pages of RAM were compared.
+        block: The first RAM block with a wrong page, or the first disk with a wrong block.
+        wrong_page: That page, or block.
         reason: What is wrong; empty if nothing is.
+        disk_blocks: How many blocks that it has written were found on the disks. Those of a disk
+            that is not active here were not looked for.
     """
 
     ok: bool
@@ -54,6 +63,7 @@ class Verdict:
     block: str | None = None
     wrong_page: int | None = None
     reason: str = ""
+    disk_blocks: int = 0
 
 
 class SyntheticGuest(Guest):
@@ -76,6 +86,10 @@ class SyntheticGuest(Guest):
             its help (:func:`~transship.guests.choosing.dirty_log_for`).
         journal: A file to which every tick is appended (:mod:`transship.guests.journal`).
         devices: Devices that travel besides its own.
+        disks: Its disks, inactive; its own from now on, closed with it. As a destination it needs
+            as many as the source, and of the same sizes.
+        disk_rate_bytes_per_s: How fast it writes to each, in blocks here and there.
+        disk_working_set_bytes: How much of each it writes, from its beginning.
         fill: Whether to fill RAM (about a second a GiB); False for one that waits for a
             migration.
 
@@ -108,8 +122,15 @@ class SyntheticGuest(Guest):
         dirty_log: DirtyLogKind = "marked",
         journal: Path | None = None,
         devices: Sequence[Device] = (),
+        disks: Sequence[Disk] = (),
+        disk_rate_bytes_per_s: int = 0,
+        disk_working_set_bytes: int = WHOLE_DISK,
         fill: bool = True,
     ) -> None:
+        if not 0 <= disk_rate_bytes_per_s <= 1 << 50:
+            raise ValueError("the disks' rate is out of range")
+        if not 0 <= disk_working_set_bytes <= WHOLE_DISK:
+            raise ValueError("the disks' working set is out of range")
         if not 0 <= zero_fraction <= 1:
             raise ValueError(f"a fraction lies between 0 and 1, not at {zero_fraction}")
         self.traits = Traits(
@@ -136,7 +157,24 @@ class SyntheticGuest(Guest):
         self._departure_ns: int | None = None
         self._arrival_ns: int | None = None
         self._is_whole = False
-        self._devices = (Device("synthetic-cpu", _DESCRIPTION, _Registers(self)), *devices)
+        self._writers = [
+            DiskWriter(
+                disk,
+                DiskTraits(
+                    seed + number & _SEEDS,
+                    disk.size_bytes,
+                    disk_rate_bytes_per_s,
+                    self.traits.tick_ns,
+                    disk_working_set_bytes,
+                ),
+            )
+            for number, disk in enumerate(disks)
+        ]
+        self._devices = (
+            Device("synthetic-cpu", _DESCRIPTION, _Registers(self)),
+            *(writer.device(number) for number, writer in enumerate(self._writers)),
+            *devices,
+        )
         if fill:
             self._fill()
 
@@ -167,6 +205,10 @@ class SyntheticGuest(Guest):
         """The processor first."""
         return self._devices
 
+    def disks(self) -> Sequence[Disk]:
+        """As given."""
+        return [writer.disk for writer in self._writers]
+
     @property
     def is_running(self) -> bool:
         """Whether the processor runs."""
@@ -180,10 +222,14 @@ class SyntheticGuest(Guest):
         """Let the processor run.
 
         Raises:
-            LocalError: This guest waits for a migration, or one has ended half-way.
+            LocalError: This guest waits for a migration, or one has ended half-way; or one of its
+                disks is not active.
         """
         if not self._is_whole:
             raise LocalError("the synthetic guest has not arrived whole, and cannot run")
+        for disk in self.disks():
+            if not disk.is_active:
+                raise LocalError(f"the synthetic guest cannot run: disk {disk.name!r} is inactive")
         self._ticker.start(self.traits.tick_ns)
 
     def throttle(self, percent: int) -> None:
@@ -202,6 +248,8 @@ class SyntheticGuest(Guest):
             for run in self.traits.runs(counter):
                 self.traits.stamp(ram, run, counter)
                 self._mark(self._ram, run.first, run.count)
+            for writer in self._writers:
+                writer.tick(counter)
             header[:] = self.traits.header(counter)
             self._mark(self._header, 0, 1)
             self.counter = counter
@@ -236,12 +284,13 @@ class SyntheticGuest(Guest):
             "consistent": verdict.ok,
             "reason": verdict.reason,
             "observed_downtime_s": self.observed_downtime_s,
+            **({"disk_blocks": verdict.disk_blocks} if self._writers else {}),
         }
 
     def verify(self) -> Verdict:
-        """Compare all of RAM with what it must be; the guest ticks on only afterwards.
+        """Compare all of RAM and disks with what must be there; it ticks on only afterwards.
 
-        Takes about a fifth of a second a GiB, and blocks: for a worker thread.
+        Takes about a fifth of a second a GiB of RAM, and blocks: for a worker thread.
         """
         with self._between_ticks:
             return self._verify()
@@ -259,7 +308,19 @@ class SyntheticGuest(Guest):
             wrong = self.traits.first_wrong_page(ram, self.counter)
         if wrong is not None:
             return self._wrong(self._ram, wrong, "a page of main RAM is wrong")
-        return Verdict(True, self.counter, sum(block.pages for block in self.ram_blocks()))
+        return self._verify_disks(sum(block.pages for block in self.ram_blocks()))
+
+    def _verify_disks(self, pages: int) -> Verdict:
+        blocks = 0
+        for writer in self._writers:
+            if not writer.disk.is_active:
+                continue
+            wrong = writer.first_wrong_block(self.counter)
+            if wrong is not None:
+                reason = f"a write to disk {writer.disk.name!r} is lost, counter {self.counter}"
+                return Verdict(False, self.counter, pages, writer.disk.name, wrong, reason)
+            blocks += writer.traits.written_blocks(self.counter)
+        return Verdict(True, self.counter, pages, disk_blocks=blocks)
 
     def _wrong(self, block: RAMBlock | None, page: int | None, reason: str) -> Verdict:
         idstr = block.idstr if block else None
@@ -291,6 +352,8 @@ class SyntheticGuest(Guest):
         self._ticker.stop()
         if self._journal is not None:
             self._journal.close()
+        for disk in self.disks():
+            disk.device.close()
         for block in self.ram_blocks():
             with suppress(BufferError):
                 block.close()

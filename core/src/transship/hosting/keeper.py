@@ -12,6 +12,7 @@ import trio
 
 from transship.engine.custody import Custodian
 from transship.engine.deadlines import within
+from transship.engine.disks import GuestDisks
 from transship.engine.failures import as_migration_error
 from transship.engine.migration import Migration
 from transship.engine.notifiers import GuestPaused, GuestResumed
@@ -90,7 +91,7 @@ class Keeper:
 
         Raises:
             BlockedError: It is being handed over, or runs on the destination.
-            MigrationError: It does not resume.
+            MigrationError: Somebody else has its disks, or it does not resume.
         """
         async with self.operating:
             if self.run_state is RunState.INMIGRATE:
@@ -107,6 +108,7 @@ class Keeper:
                     found="the destination's word that it has the guest",
                 )
             elif self.run_state is not RunState.RUNNING:
+                await GuestDisks(self._guest, self._guest_timeout_s).own()
                 await self._within(self._guest.resume, "resume")
                 self.become(RunState.RUNNING)
                 await self._tell(GuestResumed())

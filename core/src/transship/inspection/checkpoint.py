@@ -9,7 +9,7 @@ from transship.guests.stored import StoredGuest
 from transship.guests.stored.manifest import FORMAT, UNCONFIRMED, Manifest
 from transship.inspection.devices import DeviceReader
 from transship.inspection.ram import sha256
-from transship.inspection.report import BlockEntry, RamEntry, Report, SectionEntry
+from transship.inspection.report import BlockEntry, DiskEntry, RamEntry, Report, SectionEntry
 from transship.wire.vmdesc import DeviceRecord
 
 if TYPE_CHECKING:
@@ -75,3 +75,7 @@ def _describe(report: Report, guest: StoredGuest, manifest: Manifest) -> None:
         stored = block.stored_pages()
         pages = {"total": block.pages, "stored": stored}
         report.ram.blocks.append(BlockEntry(block.idstr, block.used_length, sha256(block), pages))
+    for disk in guest.disks():
+        extents = disk.device.extents(0, disk.size_bytes)
+        stored_bytes = sum(one.length for one in extents if not one.reads_as_zero)
+        report.disks.append(DiskEntry(disk.name, disk.size_bytes, stored_bytes))

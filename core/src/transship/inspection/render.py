@@ -42,6 +42,20 @@ def _lines(report: Report) -> Iterator[str]:
                 for block in report.ram.blocks
             ],
         )
+    if report.disks:
+        yield ""
+        yield f"disks, {len(report.disks)}"
+        yield from _table(
+            ("disk", "size", "stored"),
+            [
+                (
+                    disk.name,
+                    format_size(disk.size),
+                    "-" if disk.stored is None else format_size(disk.stored),
+                )
+                for disk in report.disks
+            ],
+        )
     if report.sections:
         yield ""
         shown = f"; the fields of {len(report.devices)} devices: --json" if report.devices else ""

@@ -68,6 +68,21 @@ class RamEntry:
 
 
 @dataclass(slots=True)
+class DiskEntry:
+    """A disk.
+
+    Args:
+        name: In the stream.
+        size: Bytes; in a stream, up to the last one that came.
+        stored: In a checkpoint, how many bytes have storage; None in a stream.
+    """
+
+    name: str
+    size: int
+    stored: int | None = None
+
+
+@dataclass(slots=True)
 class DeviceEntry:
     """A device, decoded through its description.
 
@@ -97,6 +112,7 @@ class Report:
         sections: All records of sections, in order.
         ram: None where there is none, or none was reached.
         devices: In order.
+        disks: Those whose contents came along.
         complete: Whether everything is there and sound, to the end.
         error: What broke: ``offset``, ``section``, ``expected``, ``found``, ``cause`` and more.
     """
@@ -107,6 +123,7 @@ class Report:
     sections: list[SectionEntry] = field(default_factory=list)
     ram: RamEntry | None = None
     devices: list[DeviceEntry] = field(default_factory=list)
+    disks: list[DiskEntry] = field(default_factory=list)
     complete: bool = False
     error: dict[str, str | int | bool | None] | None = None
 
@@ -118,6 +135,7 @@ class Report:
             "ram": self.ram
             and {**_members(self.ram), "blocks": [_members(block) for block in self.ram.blocks]},
             "devices": [_members(entry) for entry in self.devices],
+            "disks": [_members(entry) for entry in self.disks],
         }
 
     def fail(self, error: MigrationError) -> None:
@@ -131,6 +149,8 @@ class Report:
         }
 
 
-def _members(entry: SectionEntry | BlockEntry | RamEntry | DeviceEntry | Report) -> dict[str, Any]:
+def _members(
+    entry: SectionEntry | BlockEntry | RamEntry | DeviceEntry | DiskEntry | Report,
+) -> dict[str, Any]:
     """One level of ``asdict``: what lies below is plain data already, and may be large."""
     return {one.name: getattr(entry, one.name) for one in fields(entry)}

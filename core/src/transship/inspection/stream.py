@@ -7,13 +7,15 @@ nobody here knows, are found through the description.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+from transship.abc.settings import Capability, Settings
 from transship.errors import LocalError, MigrationError, StreamError
 from transship.guests.scratch import ScratchGuest
 from transship.inspection.devices import DeviceReader
 from transship.inspection.ram import describe_ram
-from transship.inspection.report import RamEntry, Report, SectionEntry
+from transship.inspection.report import DiskEntry, RamEntry, Report, SectionEntry
 from transship.wire import encoder
 from transship.wire.constants import VERSION, RecordType
 from transship.wire.decoder import StreamDecoder
@@ -24,7 +26,7 @@ from transship.wire.events import (
     SectionFooter,
     SectionHeader,
 )
-from transship.wire.reader import Parsing, StreamReader, drive
+from transship.wire.reader import InFile, Parsing, StreamReader, drive
 from transship.wire.storage import (
     BitmapBits,
     BitmapParser,
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
     from transship.abc.guest import Guest
     from transship.abc.section import SectionSet
 
+MakeSections: TypeAlias = "Callable[[Guest, Settings], SectionSet]"
+"""Makes the sections that load a stream of that layout into that guest."""
+
 FORMAT: Final = "qemu-migration-stream"
 
 RECORDS: Final = 1 << 18
@@ -52,7 +57,7 @@ STDIN: Final = "-"
 
 def read_stream(
     path: str | Path,
-    sections: Callable[[Guest], SectionSet],
+    sections: MakeSections,
     *,
     max_ram_bytes: int | None = None,
 ) -> Report:
@@ -70,20 +75,34 @@ def read_stream(
         LocalError: The file cannot be read at all.
     """
     with _open(path) as file:
-        return inspect_stream(file.readinto, sections, max_ram_bytes=max_ram_bytes)
+        return inspect_stream(
+            file.readinto,
+            sections,
+            max_ram_bytes=max_ram_bytes,
+            file=file if file.seekable() else None,
+        )
 
 
 def inspect_stream(
     readinto: Callable[[memoryview], int | None],
-    sections: Callable[[Guest], SectionSet],
+    sections: MakeSections,
     *,
     max_ram_bytes: int | None = None,
+    file: FileIO | None = None,
 ) -> Report:
-    """Read a stream from anything that has a ``readinto``; see :func:`read_stream`."""
+    """Read a stream from anything that has a ``readinto``; see :func:`read_stream`.
+
+    Args:
+        readinto: Fills the view that it is given, and returns how much; 0 is the end.
+        sections: See there.
+        max_ram_bytes: See there.
+        file: What ``readinto`` reads, if pages may be looked for at their places in it.
+    """
     guest = ScratchGuest(max_ram_bytes)
     walk = _Walk(guest, sections)
+    visit = partial(_visit, walk.reader, file) if file else None
     try:
-        drive(walk.stream(), walk.reader, readinto)
+        drive(walk.stream(), walk.reader, readinto, visit=visit)
         walk.report.complete = True
     except MigrationError as error:
         error.add_context(side="reader", offset=walk.reader.offset, section=walk.reader.section)
@@ -93,9 +112,18 @@ def inspect_stream(
         walk.report.fail(broken)
     try:
         walk.describe_ram()
+        walk.describe_disks()
         return walk.report
     finally:
         guest.close()
+
+
+def _visit(reader: StreamReader, file: FileIO, want: InFile) -> None:
+    """Let a parser read in the file; offsets in the stream stay places in the file."""
+    position = file.tell() - reader.discard()
+    place = want.do(file.fileno(), position)
+    file.seek(place)
+    reader.landed(place - position)
 
 
 def _open(path: str | Path) -> FileIO:
@@ -117,7 +145,7 @@ class _Walk:
         sections: Makes the sections that load.
     """
 
-    def __init__(self, guest: ScratchGuest, sections: Callable[[Guest], SectionSet]) -> None:
+    def __init__(self, guest: ScratchGuest, sections: MakeSections) -> None:
         self.reader = StreamReader()
         self.report = Report(FORMAT)
         self._guest = guest
@@ -142,6 +170,10 @@ class _Walk:
             blocks = describe_ram(self._guest, self._sections, is_final=self.report.complete)
             self.report.ram = RamEntry(self._guest.page_size, blocks)
 
+    def describe_disks(self) -> None:
+        """Add the disks of which something came."""
+        self.report.disks = [DiskEntry(one.name, one.size_bytes) for one in self._guest.disks()]
+
     def _records(self, decoder: StreamDecoder, end: int | None = None) -> Parsing[None]:
         """Parse a stream, or a package that ends at ``end``."""
         while end is None or self.reader.offset < end:
@@ -153,7 +185,7 @@ class _Walk:
                 case Configuration():
                     self.report.machine = event.machine
                     self._guest.configure(event)
-                    self._sections = self._make_sections(self._guest)
+                    self._sections = self._make_sections(self._guest, self._layout(event))
                 case Package():
                     inner = StreamDecoder(self.reader, decoder)
                     inner_end = self.reader.offset + event.length
@@ -172,6 +204,18 @@ class _Walk:
                     last = self.report.sections[-1]
                     last.length = self.reader.offset - (last.offset or 0)
 
+    def _layout(self, configuration: Configuration) -> Settings:
+        names = frozenset(configuration.capabilities)
+        if names - {Capability.MAPPED_RAM}:
+            raise StreamError(
+                "a layout that inspect does not read",
+                section="configuration",
+                offset=configuration.offset,
+                expected=f"no capability that changes the layout but {Capability.MAPPED_RAM.value}",
+                found=", ".join(configuration.capabilities),
+            )
+        return Settings(names)
+
     def _surplus(self, what: str) -> StreamError:
         self.reader.section = None
         return self.reader.error(
@@ -183,7 +227,9 @@ class _Walk:
     def _section(self, header: SectionHeader) -> Parsing[None]:
         self._list(header)
         section = self._sections.find(header.idstr, header.instance_id) if self._sections else None
-        if self._sections is not None and section is not None:
+        if header.idstr == "dirty-bitmap":  # there is no disk here that it could belong to
+            yield from self._bitmap_body()
+        elif self._sections is not None and section is not None:
             if not section.minimum_version_id <= header.version_id <= section.version_id:
                 raise self.reader.error(
                     "unsupported section version",
@@ -194,8 +240,6 @@ class _Walk:
             yield from self._sections.load(section, header, self.reader)
         elif header.idstr == "block":
             yield from self._block_body()
-        elif header.idstr == "dirty-bitmap":
-            yield from self._bitmap_body()
         else:
             known = [one.idstr for one in self._sections or () if one.is_live]
             raise self.reader.error(

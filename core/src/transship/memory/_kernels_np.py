@@ -11,6 +11,7 @@ import numpy as np
 
 from transship.memory._changes_np import WORD, Changes
 from transship.memory._kernels_py import xbzrle_decode, xbzrle_encode
+from transship.memory.arrays import Numbers, last_of_each
 
 if TYPE_CHECKING:
     from transship.buffers import Buffer
@@ -31,7 +32,6 @@ __all__ = [
 
 name: Final = "numpy"
 
-Numbers: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
 Bytes: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint8]]
 
 _HEADER: Final = 8
@@ -211,7 +211,7 @@ def load_records(
     pages, zeros = pages[:count], zeros[:count]
     ends = np.cumsum(np.where(zeros, _ZERO_RECORD, _HEADER + page_size))
     cleared = int(np.count_nonzero(zeros))
-    stays = _last_of_each(pages)
+    stays = last_of_each(pages)
     marks = np.frombuffer(touched, np.uint8)
     if cleared:
         wanted = pages[zeros & stays & (marks[pages] != 0)]
@@ -303,16 +303,6 @@ def _find_changes(
 def _picked(pages: np.ndarray[Any, Any], numbers: Numbers) -> np.ndarray[Any, Any]:
     """Those pages: a view where they lie side by side, else a copy."""
     return _rows(pages, numbers) if _is_run(numbers) else pages[numbers]
-
-
-def _last_of_each(pages: Numbers) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Marks for each page whether it does not come again later: the last copy wins."""
-    if bool((pages[1:] > pages[:-1]).all()):
-        return np.ones(len(pages), np.bool_)
-    marks: np.ndarray[Any, np.dtype[np.bool_]] = np.zeros(len(pages), np.bool_)
-    _, places = np.unique(pages[::-1], return_index=True)
-    marks[len(pages) - 1 - places] = True
-    return marks
 
 
 def _find_scattered_zero_pages(words: np.ndarray[Any, Any], numbers: Numbers) -> bytes:

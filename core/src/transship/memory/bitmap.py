@@ -14,6 +14,8 @@ from transship.memory.runs import PageRun
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from transship.buffers import Buffer
+
 
 class DirtyBitmap:
     """Dirty pages of one block; all clean at first.
@@ -105,11 +107,23 @@ class DirtyBitmap:
         self.clear(0, len(self._pages))
         return taken
 
-    def to_bits(self) -> bytes:
-        """One bit a page, least significant first, ``ceil(pages / 8)`` bytes."""
-        digits = self._pages[::-1].translate(_TO_DIGIT)
-        size = (len(self._pages) + 7) // 8
-        return int(digits or b"0", 2).to_bytes(size, "little")
+    def to_bits(self, first: int = 0, count: int | None = None) -> bytes:
+        """One bit a page, least significant first, ``ceil(pages / 8)`` bytes.
+
+        Args:
+            first: The page of the first bit.
+            count: Of how many pages; of all from there on, if not given.
+        """
+        count = len(self._pages) - first if count is None else count
+        self._check(first, count)
+        digits = self._pages[first : first + count][::-1].translate(_TO_DIGIT)
+        return int(digits or b"0", 2).to_bytes((count + 7) // 8, "little")
+
+    def set_bits(self, first: int, count: int, bits: Buffer) -> None:
+        """Make ``count`` pages what such bits say; there may be more bits than that."""
+        self._check(first, count)
+        marks = b"".join(map(_MARKS_OF_BYTE.__getitem__, memoryview(bits)[: (count + 7) // 8]))
+        self._pages[first : first + count] = marks[:count]
 
     def _check(self, first: int, count: int) -> None:
         if first < 0 or count < 0 or first + count > len(self._pages):
@@ -121,5 +135,7 @@ class DirtyBitmap:
 _MERGED_PAGES = 1 << 14
 """Pages merged in one operation: the cost does not depend on how scattered they are, and a part
 in which nothing is dirty costs next to nothing."""
+
+_MARKS_OF_BYTE = [bytes(value >> bit & 1 for bit in range(8)) for value in range(256)]
 
 _TO_DIGIT = bytes([ord("0"), ord("1")]) + bytes(254)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from transship.abc.compression import Compression
-from transship.errors import MigrationError, PluginError
+from transship.abc.settings import NO_COMPRESSION
+from transship.plugin.blaming import at_fault, blaming
 from transship.plugin.hookspecs import CompressionHooks
 from transship.plugin.registry import new_manager, register
-from transship.wire.multifd import METHOD_BITS
+from transship.wire.multifd import METHOD_BITS, PACKET_DATA_BYTES, QEMU_METHODS
+
+_HOOK: Final = "create_compression"
 
 
 def create_compression(name: str, plugin: object, distribution: str) -> Compression:
@@ -24,17 +27,29 @@ def create_compression(name: str, plugin: object, distribution: str) -> Compress
     """
     manager = new_manager(CompressionHooks)
     register(manager, plugin, name, distribution)
-    try:
+    with blaming(_HOOK, name, distribution):
         method: Any = manager.hook.create_compression()
         fault = _fault(name, method)
-    except MigrationError:
-        raise
-    except Exception as error:
-        fault = f"failed: {type(error).__name__}: {error}"
-        raise _at_fault(name, distribution, fault) from error
     if fault is not None:
-        raise _at_fault(name, distribution, fault)
+        raise at_fault(_HOOK, name, distribution, fault)
     return method  # type: ignore[no-any-return]  # that it is one has just been checked
+
+
+def method_fault(method: Compression) -> str | None:
+    """Which rule about its attributes a method breaks, if any; goes on "made a method ..."."""
+    name, flag, growth = method.name, method.wire_flag, method.most_growth_bytes
+    if not name or not name.isprintable():
+        return f"called {name!r}, which is no name"
+    if name == NO_COMPRESSION:
+        return f"called {name!r}, which is what operators say for no method"
+    if not flag or flag & ~METHOD_BITS:
+        return f"with wire flag {flag:#x}, not of the bits {METHOD_BITS:#x}"
+    if flag.bit_count() == 1 and QEMU_METHODS.get(name) != flag:
+        owner = next(owner for owner, taken in QEMU_METHODS.items() if taken == flag)
+        return f"with wire flag {flag:#x}, which is QEMU's for {owner!r}: take two bits or more"
+    if not 0 <= growth <= PACKET_DATA_BYTES:
+        return f"whose data grow by {growth} bytes at most, not by 0 to {PACKET_DATA_BYTES}"
+    return None
 
 
 def _fault(name: str, method: Any) -> str | None:
@@ -43,15 +58,5 @@ def _fault(name: str, method: Any) -> str | None:
         return f"made a {type(method).__name__}, which is no Compression"
     if method.name != name:
         return f"made a method called {method.name!r}"
-    if not method.wire_flag or method.wire_flag & ~METHOD_BITS:
-        return f"made a method with wire flag {method.wire_flag:#x}, not of {METHOD_BITS:#x}"
-    if method.most_growth_bytes < 0:
-        return f"made a method whose data grow by {method.most_growth_bytes} bytes at most"
-    return None
-
-
-def _at_fault(name: str, distribution: str, what: str) -> PluginError:
-    return PluginError(
-        f"create_compression of plugin {name!r} of {distribution} {what}",
-        distribution=distribution,
-    )
+    fault = method_fault(method)
+    return None if fault is None else f"made a method {fault}"

@@ -12,49 +12,53 @@ Nothing here knows what a migration does with a plugin.
 from __future__ import annotations
 
 import logging
-import os
-import sys
-from dataclasses import dataclass
-from functools import cache, lru_cache
+from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Final, NoReturn, cast
 
+from transship._version import __version__
 from transship.errors import PluginError
 from transship.memory import kernels
-from transship.plugin import hints, selection
+from transship.plugin import hints, requirement, selection
+from transship.plugin.block_device import PluginBlockDevices
 from transship.plugin.compression import create_compression
 from transship.plugin.factories import SectionFactories
-from transship.plugin.hookspecs import CompressionHooks, SectionFactoryHooks, TransportHooks
+from transship.plugin.hookspecs import (
+    BlockDeviceHooks,
+    CompressionHooks,
+    SectionFactoryHooks,
+    TransportHooks,
+)
+from transship.plugin.installed import (
+    BLOCK_DEVICES,
+    COMPRESSIONS,
+    GROUPS,
+    KERNELS,
+    SECTIONS,
+    TRANSPORTS,
+    Installed,
+    installed,
+)
+from transship.plugin.origin import origin_of
 from transship.plugin.registry import new_manager, register
-from transship.plugin.report import PluginReport, Status
+from transship.plugin.report import PluginReport
 from transship.plugin.selection import Selection
-from transship.plugin.transport import PluginTransport
+from transship.plugin.transport import PluginTransport, capability_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from importlib.metadata import Distribution, EntryPoint
+    from collections.abc import Callable, Iterator, Mapping
+    from importlib.metadata import EntryPoint
 
     from transship.abc.compression import Compression
     from transship.memory.kernels import Kernels
 
 LOG: Final = logging.getLogger(__name__)
 
-TRANSPORTS: Final = "transship.transports"
-"""Entry point group of transports; the name is the URI scheme."""
-
-COMPRESSIONS: Final = "transship.compressions"
-"""Entry point group of compression methods; the name is the method's."""
-
-SECTIONS: Final = "transship.sections"
-"""Entry point group of section factories; the name is the idstr where there is one."""
-
-KERNELS: Final = "transship.kernels"
-"""Entry point group of compiled kernels; each names what :func:`transship.memory.kernels.install`
-takes."""
-
 _HOOKS: Final[Mapping[str, type | None]] = {
     TRANSPORTS: TransportHooks,
     COMPRESSIONS: CompressionHooks,
     SECTIONS: SectionFactoryHooks,
+    BLOCK_DEVICES: BlockDeviceHooks,
     KERNELS: None,
 }
 """The hooks of each group; kernels are called as they are."""
@@ -68,7 +72,7 @@ def find_transport(scheme: str) -> PluginTransport:
 
     Raises:
         PluginError: No plugin claims the scheme (says which distribution does), several do (names
-            them), it is disabled, it cannot be imported, or it breaks a rule of the hooks.
+            them), it is left out, it cannot be imported, or it breaks a rule of the hooks.
     """
     entry = _only(TRANSPORTS, scheme, f"transport for '{scheme}:'", hints.missing_transport)
     return PluginTransport(scheme, _load(entry), entry.distribution)
@@ -82,24 +86,46 @@ def find_compression(name: str) -> Compression:
 
     Raises:
         PluginError: No plugin claims the name (says which distribution does), several do (names
-            them), it is disabled, it cannot be imported, or it breaks a rule of the hook.
+            them), it is left out, it cannot be imported, or it breaks a rule of the hook.
     """
     entry = _only(COMPRESSIONS, name, f"compression method {name!r}", hints.missing_compression)
     return create_compression(name, _load(entry), entry.distribution)
 
 
+def find_block_devices(scheme: str) -> PluginBlockDevices:
+    """Import the plugin of a scheme of disks, and no other.
+
+    Args:
+        scheme: What is before the colon of a disk's URI; case matters.
+
+    Raises:
+        PluginError: No plugin claims the scheme (says which distribution does), several do (names
+            them), it is left out, it cannot be imported, or it breaks a rule of the hook.
+    """
+    entry = _only(BLOCK_DEVICES, scheme, f"disks at '{scheme}:'", hints.missing_block_device)
+    return PluginBlockDevices(scheme, _load(entry), entry.distribution)
+
+
 def compression_names() -> list[str]:
-    """The methods of compression that there are, without importing any."""
-    chosen = Selection.from_environment()
-    return sorted({one.name for one in _installed(COMPRESSIONS) if one.is_allowed_by(chosen)})
+    """The methods of compression that there are, without importing any.
+
+    Raises:
+        PluginError: What says which plugins may load makes no sense.
+    """
+    chosen = Selection.in_force()
+    return sorted({one.name for one in installed(COMPRESSIONS) if chosen.allows(one.labels)})
 
 
 def section_factories() -> SectionFactories:
-    """Import all section plugins; those that fail are in the result's ``failures``."""
+    """Import all section plugins; those that fail are in the result's ``failures``.
+
+    Raises:
+        PluginError: What says which plugins may load makes no sense.
+    """
     surveyed = list(_survey(SECTIONS))
     return SectionFactories(
-        [(report, plugin) for report, plugin in surveyed if plugin is not None],
-        [report for report, plugin in surveyed if plugin is None],
+        [(report, plugin) for _, report, plugin in surveyed if plugin is not None],
+        [report for _, report, plugin in surveyed if plugin is None],
     )
 
 
@@ -108,8 +134,11 @@ def install_kernels() -> None:
     """Let what needs kernels use those of all plugins that can be imported; once a process.
 
     Those that fail are passed over: everything works without them, slower.
+
+    Raises:
+        PluginError: What says which plugins may load makes no sense.
     """
-    for report, plugin in _survey(KERNELS):
+    for _, report, plugin in _survey(KERNELS):
         if plugin is not None:
             kernels.install(cast("Kernels", plugin))
         else:
@@ -117,81 +146,34 @@ def install_kernels() -> None:
 
 
 def installed_plugins() -> list[PluginReport]:
-    """Import every plugin of every group, and say how each fared.
+    """Import every plugin of every group that may load, and say how each fared.
 
     Returns:
-        In order of group, name and distribution; at the end, what ``TRANSSHIP_PLUGINS`` names
-        and nobody installed.
+        In order of group, name and distribution; at the end, what a list names and nobody
+        installed, which may be a slip of the pen.
+
+    Raises:
+        PluginError: What says which plugins may load makes no sense.
     """
-    reports = [report for group in _HOOKS for report, _ in _survey(group)]
-    unknown = Selection.from_environment()
-    for report in reports:
-        unknown = unknown.without(report.name, report.distribution)
-    reason = f"{selection.VARIABLE} names it, and it is not installed"
+    surveyed = [one for group in GROUPS for one in _survey(group)]
+    reports = [replace(report, origin=origin_of(entry.point.dist)) for entry, report, _ in surveyed]
+    known = [entry.labels for entry, _, _ in surveyed]
     missing = [
-        PluginReport("", name, "", "", "", "missing", reason)
-        for name in sorted(unknown.names or ())
+        PluginReport(
+            *("", name, "", "", "", "missing"),
+            reason=f"{one.source} denies it, and nothing that is installed is called so"
+            if one.denies
+            else f"{one.source} names it, and it is not installed",
+        )
+        for one in Selection.in_force().lists
+        for name in one.unmatched(known)
     ]
     return reports + missing
 
 
-@dataclass(frozen=True, slots=True)
-class _Installed:
-    """An entry point that still knows its distribution."""
-
-    point: EntryPoint
-    distribution: str
-    version: str
-
-    @property
-    def group(self) -> str:
-        return self.point.group
-
-    @property
-    def name(self) -> str:
-        return self.point.name
-
-    def is_allowed_by(self, chosen: Selection) -> bool:
-        return chosen.allows(self.name, self.distribution)
-
-    def report(self, status: Status, reason: str = "", hooks: tuple[str, ...] = ()) -> PluginReport:
-        module = self.point.value
-        return PluginReport(
-            self.group, self.name, self.distribution, self.version, module, status, reason, hooks
-        )
-
-
-def _installed(group: str) -> Sequence[_Installed]:
-    """The entry points of a group, of every distribution on the path, in order of name."""
-    path = tuple((folder, _changed_ns(folder)) for folder in sys.path)
-    return [entry for entry in _found_on(path) if entry.group == group]
-
-
-@lru_cache(maxsize=2)
-def _found_on(path: tuple[tuple[str, int], ...]) -> Sequence[_Installed]:
-    """Read the metadata of all distributions: some milliseconds, once for each state of a path."""
-    from importlib.metadata import entry_points
-
-    every = entry_points()
-    found = [
-        _Installed(point, *_name_and_version(point.dist))
-        for group in _HOOKS
-        for point in every.select(group=group)
-    ]
-    return sorted(found, key=lambda entry: (entry.name, entry.distribution))
-
-
-def _changed_ns(folder: str) -> int:
-    """When something was last installed in a folder, or removed from it."""
-    try:
-        return os.stat(folder or ".").st_mtime_ns
-    except OSError:
-        return 0
-
-
 def _only(
     group: str, name: str, what: str, missing: Callable[[str, set[str]], PluginError]
-) -> _Installed:
+) -> Installed:
     """The one entry point of a name.
 
     Args:
@@ -203,17 +185,15 @@ def _only(
     Raises:
         PluginError: There is none, there are several, or it is disabled.
     """
-    installed = _installed(group)
-    claims = [entry for entry in installed if entry.name == name]
+    every = installed(group)
+    chosen = Selection.in_force()
+    claims = [entry for entry in every if entry.name == name]
     if not claims:
-        raise missing(name, {entry.name for entry in installed})
-    chosen = Selection.from_environment()
-    allowed = [entry for entry in claims if entry.is_allowed_by(chosen)]
+        raise missing(name, {entry.name for entry in every if chosen.allows(entry.labels)})
+    allowed = [entry for entry in claims if chosen.allows(entry.labels)]
     if not allowed:
-        left_out = claims[0].distribution
-        raise PluginError(
-            f"no {what}: {selection.VARIABLE} leaves out {left_out}", distribution=left_out
-        )
+        why = [f"{chosen.who_leaves_out(one.labels)} {one.distribution}" for one in claims]
+        raise PluginError(f"no {what}: {', '.join(why)}", distribution=claims[0].distribution)
     if len(allowed) > 1:
         raise PluginError(
             f"several plugins provide a {what}, none is used",
@@ -223,20 +203,19 @@ def _only(
     return allowed[0]
 
 
-def _name_and_version(distribution: Distribution | None) -> tuple[str, str]:
-    known: dict[str, str] = {}
-    if distribution is not None:
-        metadata = distribution.metadata
-        known = {key: metadata[key] for key in ("Name", "Version") if key in metadata}
-    return known.get("Name", "an unnamed distribution"), known.get("Version", "?")
-
-
-def _load(entry: _Installed) -> object:
+def _load(entry: Installed) -> object:
     """Import what an entry point names.
 
     Raises:
-        PluginError: That fails, in whatever way; names the distribution.
+        PluginError: That fails, in whatever way, or it is made for another release; names the
+            distribution.
     """
+    if not requirement.is_met(entry.made_for, __version__):
+        raise PluginError(
+            f"plugin {entry.name!r} of {entry.distribution} is made for another release of "
+            f"{requirement.CORE}: it asks for {entry.made_for}, and this is {__version__}",
+            distribution=entry.distribution,
+        )
     from stevedore.driver import DriverManager
 
     class Driver(DriverManager):  # type: ignore[type-arg]  # not generic in Debian 13's release
@@ -261,42 +240,53 @@ def _raise_load_failure(manager: object, point: EntryPoint, error: BaseException
     raise error
 
 
-def _survey(group: str) -> Iterator[tuple[PluginReport, object | None]]:
-    """Every entry point of a group: its report, and what it names if that can be used."""
-    installed = _installed(group)
-    chosen = Selection.from_environment()
-    allowed = [entry for entry in installed if entry.is_allowed_by(chosen)]
-    for entry in installed:
-        rivals = [
+def _survey(group: str) -> Iterator[tuple[Installed, PluginReport, object | None]]:
+    """Every entry point of a group, the report on it, and what it names if that can be used."""
+    chosen = Selection.in_force()
+    entries = installed(group)
+    allowed = [entry for entry in entries if chosen.allows(entry.labels)]
+    for entry in entries:
+        rivals = tuple(
             other.distribution
             for other in allowed
             if other.name == entry.name and other is not entry
-        ]
+        )
+        report = PluginReport(
+            *(group, entry.name, entry.distribution, entry.version, entry.point.value),
+            status="ok",
+            conflicts=rivals,
+            made_for=entry.made_for,
+        )
         if entry not in allowed:
-            reason = f"{selection.VARIABLE} leaves it out"
-            yield entry.report("disabled", reason), None
+            reason = f"{chosen.who_leaves_out(entry.labels)} {entry.distribution}"
+            yield entry, replace(report, status="disabled", reason=reason), None
         elif rivals:
             reason = f"{entry.name!r} is also claimed by {' and '.join(rivals)}; none is used"
-            yield entry.report("conflict", reason), None
+            yield entry, replace(report, status="conflict", reason=reason), None
         else:
             try:
                 plugin = _load(entry)
-                hooks = _hooks_of(entry, plugin)
+                report = _described(report, plugin)
             except PluginError as error:
-                yield entry.report("failed", error.cause), None
+                yield entry, replace(report, status="failed", reason=error.cause), None
             else:
-                yield entry.report("ok", hooks=hooks), plugin
+                yield entry, report, plugin
 
 
-def _hooks_of(entry: _Installed, plugin: object) -> tuple[str, ...]:
-    """The hooks that a plugin implements.
+def _described(report: PluginReport, plugin: object) -> PluginReport:
+    """Add what an imported plugin says of itself.
 
     Raises:
-        PluginError: One does not exist, or has an argument that does not.
+        PluginError: A hook does not exist, has an argument that does not, or says what it must not.
     """
-    hooks = _HOOKS[entry.group]
+    hooks = _HOOKS[report.group]
     if hooks is None:
-        return ()
+        return report
     manager = new_manager(hooks)
-    register(manager, plugin, entry.name, entry.distribution)
-    return tuple(sorted(caller.name for caller in manager.get_hookcallers(plugin) or ()))
+    register(manager, plugin, report.name, report.distribution)
+    implemented = sorted(caller.name for caller in manager.get_hookcallers(plugin) or ())
+    capabilities = None
+    if report.group == TRANSPORTS:
+        declared = PluginTransport(report.name, plugin, report.distribution).capabilities()
+        capabilities = None if declared is None else tuple(sorted(map(capability_name, declared)))
+    return replace(report, hooks=tuple(implemented), capabilities=capabilities)

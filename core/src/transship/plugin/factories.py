@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from transship.abc.section import Section
-from transship.errors import MigrationError, PluginError
+from transship.errors import PluginError
 from transship.plugin import hints
+from transship.plugin.blaming import at_fault, blaming
 from transship.plugin.hookspecs import SectionFactoryHooks
 from transship.plugin.registry import new_manager, register
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from transship.abc.guest import Guest
     from transship.abc.settings import Settings
     from transship.plugin.report import PluginReport
+
+_HOOK: Final = "create_sections"
 
 
 @final
@@ -74,26 +77,16 @@ class SectionFactories:
     ) -> Sequence[Section]:
         """One plugin's sections: called alone, so that what goes wrong has a name."""
         others = [other for _, other in self._plugins.values() if other is not plugin]
-        hook = self._manager.subset_hook_caller("create_sections", others)
-        try:
+        hook = self._manager.subset_hook_caller(_HOOK, others)
+        with blaming(_HOOK, report.name, report.distribution):
             results: list[Any] = hook(guest=guest, settings=settings)
-        except MigrationError:
-            raise
-        except Exception as error:
-            raise _at_fault(report, f"failed: {type(error).__name__}: {error}") from error
         sections = [section for result in results for section in _listed(result)]
         for section in sections:
             if not isinstance(section, Section):
-                raise _at_fault(report, f"made a {type(section).__name__}, which is no Section")
+                what = f"made a {type(section).__name__}, which is no Section"
+                raise at_fault(_HOOK, report.name, report.distribution, what)
         return sections
 
 
 def _listed(result: Any) -> Sequence[Any]:
     return result if isinstance(result, Sequence) else (result,)
-
-
-def _at_fault(report: PluginReport, what: str) -> PluginError:
-    return PluginError(
-        f"create_sections of plugin {report.name!r} of {report.distribution} {what}",
-        distribution=report.distribution,
-    )

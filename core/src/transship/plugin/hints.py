@@ -6,6 +6,7 @@ distributions named are this project's own, those included that are planned and 
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
 from transship.errors import PluginError
@@ -28,6 +29,12 @@ COMPRESSIONS: Final[Mapping[str, str]] = {
     "zstd": "transship-zstd",
 }
 """Compression method to distribution."""
+
+BLOCK_DEVICES: Final[Mapping[str, str]] = {
+    "nbd": "transship-nbd",
+    "nbd+unix": "transship-nbd",
+}
+"""URI scheme of a disk to distribution."""
 
 SECTIONS: Final[Mapping[str, str]] = {
     "block": "transship-block",
@@ -54,10 +61,11 @@ def missing_transport(scheme: str, installed: Iterable[str]) -> PluginError:
     meant = scheme.lower()
     if meant in schemes or meant in TRANSPORTS:
         return PluginError(f"no transport for '{scheme}:'", expected=f"'{meant}:'")
+    alike = get_close_matches(meant, {*schemes, *TRANSPORTS}, n=1)
     return PluginError(
         f"no transport for '{scheme}:'",
         expected=" or ".join(f"'{name}:'" for name in schemes) or "an installed transport",
-        hint="transship plugins lists what is installed",
+        hint=f"{alike[0]}, perhaps?" if alike else "transship plugins lists what is installed",
     )
 
 
@@ -76,6 +84,25 @@ def missing_compression(name: str, installed: Iterable[str]) -> PluginError:
     return PluginError(
         f"no compression method {name!r}",
         expected=" or ".join(map(repr, sorted(installed))) or "an installed method",
+        hint="transship plugins lists what is installed",
+    )
+
+
+def missing_block_device(scheme: str, installed: Iterable[str]) -> PluginError:
+    """The error for a disk's scheme that no installed plugin claims.
+
+    Args:
+        scheme: What was asked for.
+        installed: The schemes that there are.
+    """
+    if scheme in BLOCK_DEVICES:
+        distribution = BLOCK_DEVICES[scheme]
+        return PluginError(
+            f"no disks at '{scheme}:': install {distribution}", distribution=distribution
+        )
+    return PluginError(
+        f"no disks at '{scheme}:'",
+        expected=" or ".join(f"'{name}:'" for name in sorted(installed)) or "an installed kind",
         hint="transship plugins lists what is installed",
     )
 

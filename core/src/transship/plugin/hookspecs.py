@@ -1,4 +1,4 @@
-"""The hooks: transports, compression methods, section factories, and sections.
+"""The hooks: transports, compression methods, block devices, section factories, and sections.
 
 A hook may gain arguments in a later release; it never loses one. An implementation names only
 the arguments it uses. All hooks are synchronous, none is called for a page, and what blocks
@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from transship.plugin.markers import hookspec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from transship.abc.block_server import Serving
     from transship.abc.compression import Compression
+    from transship.abc.disk import BlockDevice
     from transship.abc.guest import Guest
     from transship.abc.section import ChannelParsing, Pending, Section, Segments
     from transship.abc.settings import Settings
@@ -27,7 +29,7 @@ class TransportHooks:
     """Implemented by a module whose entry point in ``transship.transports`` is its scheme."""
 
     @hookspec(firstresult=True)
-    def start_outgoing(self, address: Address, options: Options) -> Outgoing | None:
+    def start_outgoing(self, address: Address, options: Options) -> Outgoing:
         """Prepare to connect to a destination.
 
         Source side, whenever an address is to be looked at; a migration enters once what is
@@ -39,14 +41,14 @@ class TransportHooks:
             options: What the operator said beside the address.
 
         Returns:
-            An async context manager that yields the channel; None if the scheme is another's.
+            An async context manager that yields the channel.
 
         Raises:
             BlockedError: The address is malformed, or an option is unknown.
         """
 
     @hookspec(firstresult=True)
-    def start_incoming(self, address: Address, options: Options) -> Incoming | None:
+    def start_incoming(self, address: Address, options: Options) -> Incoming:
         """Prepare to listen for a source.
 
         Destination side, once a migration. Must not block: the returned context manager listens
@@ -57,10 +59,24 @@ class TransportHooks:
             options: What the operator said beside the address.
 
         Returns:
-            An async context manager that yields the listener; None if the scheme is another's.
+            An async context manager that yields the listener.
 
         Raises:
             BlockedError: The address is malformed, or an option is unknown.
+        """
+
+    @hookspec(firstresult=True)
+    def channel_capabilities(self) -> Iterable[type]:
+        """Say what the channels of this transport may be able to do.
+
+        Either side, when somebody asks what is installed, and on the source before it connects:
+        there a migration that needs what is not declared is refused before there is a channel. Must
+        not block. Without an implementation nothing is known before there is a channel, and nothing
+        is refused until then.
+
+        Returns:
+            All capabilities, as types, for which ``Channel.capability`` gives an object, at one end
+            at least, on some connection. What one has is still asked of its channel.
         """
 
 
@@ -68,7 +84,7 @@ class CompressionHooks:
     """Implemented by a module whose entry point in ``transship.compressions`` is the method."""
 
     @hookspec(firstresult=True)
-    def create_compression(self) -> Compression:  # type: ignore[empty-body]
+    def create_compression(self) -> Compression:
         """Make the method that memory is compressed by on extra channels.
 
         Both sides, once for each migration whose parameter ``multifd-compression`` names it; must
@@ -79,11 +95,54 @@ class CompressionHooks:
         """
 
 
+class BlockDeviceHooks:
+    """Implemented by a module whose entry point in ``transship.block_devices`` is its scheme."""
+
+    @hookspec(firstresult=True)
+    def open_block_device(self, address: Address, options: Options) -> BlockDevice | None:
+        """Open what holds the bytes of a disk.
+
+        Either side, once for each disk at such an address, when its guest is made. May block, for
+        a bounded time: it is called in a worker thread, or before anything runs. Does not acquire
+        the device. Without an implementation for the scheme the guest is not made.
+
+        Args:
+            address: Where, scheme included.
+            options: What the operator said beside the address.
+
+        Returns:
+            The device, which the caller closes; None if the scheme is another's.
+
+        Raises:
+            BlockedError: The address is malformed, or an option is unknown.
+            ConnectError: What is at that address cannot be reached, or is not there.
+        """
+
+    @hookspec(firstresult=True)
+    def serve_block_devices(self, address: Address, options: Options) -> Serving | None:
+        """Prepare to serve devices of ours to others, such as a source that mirrors its disks.
+
+        Either side, when an operator asks for it. Must not block: the returned context manager
+        listens when it is entered. Without an implementation nothing can be served under the
+        scheme.
+
+        Args:
+            address: Where to listen, scheme included; it names no export.
+            options: What the operator said beside the address.
+
+        Returns:
+            An async context manager that yields the server; None if the scheme is another's.
+
+        Raises:
+            BlockedError: The address is malformed, or an option is unknown.
+        """
+
+
 class SectionFactoryHooks:
     """Implemented by a module with an entry point in ``transship.sections``."""
 
     @hookspec
-    def create_sections(self, guest: Guest, settings: Settings) -> Sequence[Section]:  # type: ignore[empty-body]
+    def create_sections(self, guest: Guest, settings: Settings) -> Sequence[Section]:
         """Make the section objects for one migration of one guest.
 
         Both sides, once a migration, before anything is sent; must not block. A factory that
@@ -104,7 +163,7 @@ class SectionHooks:
     """Implemented by section objects; registered for one migration, called for one section."""
 
     @hookspec(firstresult=True)
-    def begin(self) -> Segments:  # type: ignore[empty-body]
+    def begin(self) -> Segments:
         """Yield the body of the START record.
 
         Source side, once, while the guest runs; live sections only. May take locks and start a
@@ -113,7 +172,7 @@ class SectionHooks:
         """
 
     @hookspec(firstresult=True)
-    def iterate(self, budget_bytes: int) -> Segments:  # type: ignore[empty-body]
+    def iterate(self, budget_bytes: int) -> Segments:
         """Yield the body of one PART record.
 
         Source side, any number of times, while the guest runs; live sections only, the next one
@@ -128,7 +187,7 @@ class SectionHooks:
         """
 
     @hookspec(firstresult=True)
-    def pending(self, exact: bool) -> Pending:  # type: ignore[empty-body]
+    def pending(self, exact: bool) -> Pending:
         """Say how many bytes are still to be sent.
 
         Source side, before each ``iterate``; live sections only. Must be quick unless ``exact``.
@@ -139,7 +198,7 @@ class SectionHooks:
         """
 
     @hookspec(firstresult=True)
-    def complete(self) -> Segments:  # type: ignore[empty-body]
+    def complete(self) -> Segments:
         """Yield the body of the END record (live) or of the FULL record (device).
 
         Source side, once, after the guest has been paused. Ends what ``begin`` started. Runs in
@@ -156,7 +215,7 @@ class SectionHooks:
         """
 
     @hookspec(firstresult=True)
-    def load(self, header: SectionHeader, reader: StreamReader) -> Parsing[None]:  # type: ignore[empty-body]
+    def load(self, header: SectionHeader, reader: StreamReader) -> Parsing[None]:
         """Parse the body of one record of this section, up to but not including its footer.
 
         Destination side, once for each record, guest paused. A generator that yields what it
@@ -177,7 +236,7 @@ class SectionHooks:
         """
 
     @hookspec(firstresult=True)
-    def load_channel(self, number: int) -> ChannelParsing:  # type: ignore[empty-body]
+    def load_channel(self, number: int) -> ChannelParsing:
         """Parse what comes over one extra channel, behind its initial packet.
 
         Destination side, once for each of the section's ``extra_channels``, guest paused. Runs in

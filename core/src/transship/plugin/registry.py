@@ -1,7 +1,8 @@
-"""The only place with a pluggy ``PluginManager``: one for the process, one for each migration."""
+"""The only place that makes a pluggy ``PluginManager``: one for whatever is asked together."""
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, Final
 
 import pluggy
@@ -38,8 +39,8 @@ def register(manager: pluggy.PluginManager, plugin: object, name: str, owner: st
         owner: Its distribution, for the message.
 
     Raises:
-        PluginError: It implements no hook, one that does not exist, or one with an argument
-            that does not exist.
+        PluginError: It implements no hook, one that does not exist, one with an argument that
+            does not exist, or one that would have to be awaited.
     """
     try:
         manager.register(plugin, name)
@@ -53,7 +54,7 @@ def register(manager: pluggy.PluginManager, plugin: object, name: str, owner: st
 
 
 def _check_pending(manager: pluggy.PluginManager, plugin: object) -> None:
-    """Refuse hooks that are not specified, and plugins without any."""
+    """Refuse hooks that are not specified, hooks to be awaited, and plugins without any."""
     callers = manager.get_hookcallers(plugin) or []
     if not callers:
         raise ValueError("it implements no hook; mark its functions with @transship.hookimpl")
@@ -61,6 +62,13 @@ def _check_pending(manager: pluggy.PluginManager, plugin: object) -> None:
         if not caller.has_spec():
             known = sorted(name for name, hook in vars(manager.hook).items() if hook.has_spec())
             raise ValueError(f"there is no hook {caller.name!r}; there are {', '.join(known)}")
+        for implementation in caller.get_hookimpls():
+            function = implementation.function
+            if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+                raise ValueError(
+                    f"hook {caller.name!r} is an async function, and nobody awaits a hook; "
+                    "write def, and return what the hook is to return"
+                )
 
 
 def _check_marks(manager: pluggy.PluginManager, section: Section, owner: str) -> None:
@@ -80,7 +88,7 @@ def _check_marks(manager: pluggy.PluginManager, section: Section, owner: str) ->
             )
 
 
-_PHASES: Final = ("begin", "iterate", "pending", "complete", "cancel", "load", "load_channel")
+_PHASES: Final = tuple(name for name in vars(hookspecs.SectionHooks) if not name.startswith("_"))
 
 
 class SectionRegistry:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, final
 
-from transship.errors import MigrationError, PluginError
+from transship.plugin.blaming import at_fault, blaming
 from transship.plugin.hookspecs import TransportHooks
 from transship.plugin.registry import new_manager, register
 
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
     import pluggy
 
     from transship.abc.transport import Address, Incoming, Options, Outgoing
+    from transship.errors import PluginError
+
+
+def capability_name(kind: type) -> str:
+    """How people call a capability: ``return-path`` for ``ReturnPath``."""
+    return re.sub(r"(?<=.)(?=[A-Z])", "-", kind.__name__).lower()
 
 
 @final
@@ -51,13 +58,26 @@ class PluginTransport:
         incoming: Incoming = self._call(self._manager.hook.start_incoming, address, options)
         return incoming
 
-    def _call(self, hook: pluggy.HookCaller, address: Address, options: Options) -> Any:
+    def capabilities(self) -> frozenset[type] | None:
+        """What the channels may be able to do; None if the plugin does not say.
+
+        Raises:
+            PluginError: The plugin does not do what its hook must.
+        """
+        hook = self._manager.hook.channel_capabilities
         try:
-            result = hook(address=address, options=options)
-        except MigrationError:
-            raise
+            declared: Any = hook()
+            kinds = None if declared is None else frozenset(declared)
         except Exception as error:
             raise self._at_fault(hook, f"failed: {type(error).__name__}: {error}") from error
+        for kind in kinds or ():
+            if not isinstance(kind, type):
+                raise self._at_fault(hook, f"names {kind!r}, which is no type")
+        return kinds
+
+    def _call(self, hook: pluggy.HookCaller, address: Address, options: Options) -> Any:
+        with blaming(hook.name, self.scheme, self.distribution):
+            result = hook(address=address, options=options)
         if result is None:
             raise self._at_fault(hook, f"does not take {str(address)!r}")
         if not isinstance(result, AbstractAsyncContextManager):
@@ -68,7 +88,4 @@ class PluginTransport:
         return result
 
     def _at_fault(self, hook: pluggy.HookCaller, what: str) -> PluginError:
-        return PluginError(
-            f"{hook.name} of plugin {self.scheme!r} of {self.distribution} {what}",
-            distribution=self.distribution,
-        )
+        return at_fault(hook.name, self.scheme, self.distribution, what)

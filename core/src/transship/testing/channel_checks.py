@@ -14,6 +14,7 @@ import trio
 
 from transship.abc.channel import Channel, ReturnPath
 from transship.errors import ChannelError, PeerClosedError
+from transship.testing.blocking_checks import BLOCKING_CHECKS
 from transship.testing.checking import (
     PATIENCE_S,
     PROMPTLY_S,
@@ -21,6 +22,7 @@ from transship.testing.checking import (
     blocked_receive,
     blocked_send,
     is_resizable,
+    open_nursery,
     raises,
     receive_exactly,
     receive_to_end,
@@ -29,6 +31,7 @@ from transship.testing.checking import (
     within,
 )
 from transship.testing.descriptor_checks import check_passes_descriptors
+from transship.testing.remote_memory_checks import REMOTE_MEMORY_CHECKS
 
 if TYPE_CHECKING:
     from transship.buffers import Buffer
@@ -70,7 +73,7 @@ async def check_carries_segments_in_order(make_pair: MakePair) -> None:
     segments: list[Buffer] = [chance.randbytes(chance.choice(sizes)) for _ in range(40)]
     segments += [chance.randbytes(size) for _ in range(2_000) for size in (8, 512)]
     expected = b"".join(segments)
-    async with make_pair() as (source, destination), trio.open_nursery() as nursery:
+    async with make_pair() as (source, destination), open_nursery() as nursery:
         nursery.start_soon(source.send_segments, segments)
         arrived = bytearray()
         with within(PATIENCE_S, "carrying some megabytes"):
@@ -93,7 +96,7 @@ async def check_accepts_every_buffer(make_pair: MakePair) -> None:
         memoryview(payload).toreadonly(),
     ]
     expected = b"".join(bytes(segment) for segment in segments)
-    async with make_pair() as (source, destination), trio.open_nursery() as nursery:
+    async with make_pair() as (source, destination), open_nursery() as nursery:
         nursery.start_soon(source.send_segments, segments)
         with within(PATIENCE_S, "carrying every kind of buffer"):
             require(
@@ -121,7 +124,7 @@ async def check_resumes_after_short_writes(make_pair: MakePair) -> None:
     left = sum(map(len, segments))
     arrived = hashlib.sha256()
     pauses = 30
-    async with make_pair() as (source, destination), trio.open_nursery() as nursery:
+    async with make_pair() as (source, destination), open_nursery() as nursery:
         nursery.start_soon(source.send_segments, segments)
         with within(3 * PATIENCE_S, "carrying 12 MB to a slow reader"):
             while left:
@@ -145,7 +148,7 @@ async def check_bounds_its_buffers(make_pair: MakePair) -> None:
 
 async def check_receives_exactly(make_pair: MakePair) -> None:
     """``receive_into`` fills its target across sends, and says when the peer ended too early."""
-    async with make_pair() as (source, destination), trio.open_nursery() as nursery:
+    async with make_pair() as (source, destination), open_nursery() as nursery:
         nursery.start_soon(_send_slowly, source, [b"abc", b"def", b"g"])
         with within(PATIENCE_S, "receiving seven bytes"):
             require(await receive_exactly(destination, 6) == b"abcdef", "the bytes are wrong")
@@ -215,7 +218,7 @@ async def _ends(channel: Channel) -> bool:
 
 async def check_detects_two_senders(make_pair: MakePair) -> None:
     """A second task that sends is refused at once, and does the first no harm."""
-    async with make_pair() as (source, destination), trio.open_nursery() as nursery:
+    async with make_pair() as (source, destination), open_nursery() as nursery:
         first = bytes(4 * 1024 * 1024) + b"!"
         nursery.start_soon(source.send_segments, (first, first, first, first))
         await settle()
@@ -344,8 +347,8 @@ async def check_return_path(make_pair: MakePair) -> None:
     Applies to pairs of which both ends have the capability.
     """
     async with make_pair() as (source, destination):
-        towards_us = source.capability(ReturnPath)  # type: ignore[type-abstract]
-        towards_source = destination.capability(ReturnPath)  # type: ignore[type-abstract]
+        towards_us = source.capability(ReturnPath)
+        towards_source = destination.capability(ReturnPath)
         if towards_us is None or towards_source is None:
             return
         stream = random.Random(_SEED).randbytes(3_000_000)
@@ -369,7 +372,7 @@ async def check_return_path(make_pair: MakePair) -> None:
                 arrived.extend(target[:count])
 
         with within(3 * PATIENCE_S, "carrying both directions at once"):
-            async with trio.open_nursery() as nursery:
+            async with open_nursery() as nursery:
                 for task in (send_stream, send_messages, receive_messages):
                     nursery.start_soon(task)
                 require(await receive_to_end(destination) == 5 * stream, "the stream is wrong")
@@ -402,5 +405,7 @@ CHANNEL_CHECKS: Final = (
     check_holds_no_views,
     check_return_path,
     check_passes_descriptors,
+    *BLOCKING_CHECKS,
+    *REMOTE_MEMORY_CHECKS,
 )
 """In the order in which a new transport comes to pass them."""

@@ -10,6 +10,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from transship.abc.channel import Channel
+from transship.abc.transport import Address, Incoming, Outgoing
 from transship.errors import ChannelError
 
 PATIENCE_S: Final = 10.0
@@ -23,6 +24,13 @@ UNREAD_BYTES: Final = 64 * 1024 * 1024
 
 MakePair = Callable[[], AbstractAsyncContextManager[tuple[Channel, Channel]]]
 """Makes a connected source and destination, and closes both when left."""
+
+
+Listen = Callable[[], Incoming]
+"""Prepares to listen: on a free address each time, or on the same one again."""
+
+Connect = Callable[[Address], Outgoing]
+"""Prepares to connect to the address that a listener gave."""
 
 
 def require(condition: bool, message: str) -> None:
@@ -43,10 +51,36 @@ def raises(kind: type[BaseException], when: str) -> Iterator[None]:
 
 @contextmanager
 def within(seconds: float, what: str) -> Iterator[None]:
-    """Fail the check, rather than hang, if the body takes longer."""
+    """Fail the check, rather than hang, if the body takes longer; or if the channel fails in it."""
     with trio.move_on_after(seconds) as scope:
-        yield
+        try:
+            yield
+        except ChannelError as error:
+            raise AssertionError(f"{what} failed: {error}") from error
     require(not scope.cancelled_caught, f"{what} took longer than {seconds:g} s")
+
+
+@asynccontextmanager
+async def open_nursery() -> AsyncIterator[trio.Nursery]:
+    """A nursery; a rule that is broken in it, or a channel, is raised as such, not in a group."""
+    failure: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            yield nursery
+    except BaseExceptionGroup as group:
+        failure = _first(AssertionError, group) or _first(ChannelError, group)
+        if failure is None:
+            raise
+    if failure is not None:
+        raise failure
+
+
+def _first(kind: type[BaseException], group: BaseExceptionGroup) -> BaseException | None:
+    """The first of a kind in a group, however deep."""
+    found: BaseException | None = group.subgroup(kind)
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
 
 
 async def settle(cushion_s: float = 0.01) -> None:
@@ -92,7 +126,7 @@ class Attempt:
 @asynccontextmanager
 async def blocked(what: str, call: Callable[[], Awaitable[object]]) -> AsyncIterator[Attempt]:
     """Make a call that must block, in the background, while the body runs; cancelled after it."""
-    async with trio.open_nursery() as nursery:
+    async with open_nursery() as nursery:
         attempt = Attempt(what)
         nursery.start_soon(attempt.run, call)
         await settle(0.05)
@@ -144,3 +178,25 @@ def is_resizable(memory: bytearray) -> bool:
         return False
     del memory[-1:]
     return True
+
+
+@contextmanager
+def memory_within(most_bytes: int) -> Iterator[None]:
+    """Fail the check if the body takes more memory; says nothing where the kernel does not."""
+    try:
+        with open("/proc/self/clear_refs", "w") as reset:
+            reset.write("5")
+    except OSError:
+        yield
+        return
+    before = _peak_bytes()
+    yield
+    taken = _peak_bytes() - before
+    require(taken <= most_bytes, f"{taken} bytes of memory were taken")
+
+
+def _peak_bytes() -> int:
+    """The most memory since that was reset, as the kernel counts it."""
+    with open("/proc/self/status") as status:
+        (line,) = (line for line in status if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024

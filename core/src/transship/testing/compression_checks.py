@@ -9,17 +9,17 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from transship.abc.compression import Compression
 from transship.abc.settings import Parameters
-from transship.testing.checking import is_resizable, raises, require
+from transship.plugin.compression import method_fault
+from transship.testing.checking import is_resizable, memory_within, raises, require
 from transship.wire.limits import MIB
-from transship.wire.multifd import METHOD_BITS, PACKET_DATA_BYTES
+from transship.wire.multifd import PACKET_DATA_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from transship.abc.compression import Compressor, Decompressor
     from transship.buffers import Buffer
@@ -58,11 +58,8 @@ def check_compression(make_method: MakeMethod) -> None:
 
 def check_says_what_it_is(make_method: MakeMethod) -> None:
     """A method has a name for people, bits for the wire, and a limit to how much data grow."""
-    method = make_method()
-    require(method.name.isprintable() and bool(method.name), f"{method.name!r} is no name")
-    flag = method.wire_flag
-    require(bool(flag) and not flag & ~METHOD_BITS, f"{flag:#x} is not of {METHOD_BITS:#x}")
-    require(method.most_growth_bytes >= 0, f"data do not grow by {method.most_growth_bytes} bytes")
+    fault = method_fault(make_method())
+    require(fault is None, f"this is a method {fault}")
 
 
 def check_carries_many_packets(make_method: MakeMethod) -> None:
@@ -173,7 +170,7 @@ def check_bounds_its_memory(make_method: MakeMethod) -> None:
     run = bytes(8 * MIB)
     data = bytes(make_method().compressor(Parameters()).compress([run] * (_BOMB_BYTES // len(run))))
     pair = _Pair(make_method)
-    with _memory_within(_MOST_BYTES), raises(ValueError, "on data for many pages too many"):
+    with memory_within(_MOST_BYTES), raises(ValueError, "on data for many pages too many"):
         pair.decompressed(data, _PAGE)
 
 
@@ -282,28 +279,6 @@ def _decompresses(pair: _Pair, data: bytes, size: int) -> bool:
     except ValueError:
         return False
     return True
-
-
-@contextmanager
-def _memory_within(most_bytes: int) -> Iterator[None]:
-    """Fail the check if the body takes more memory; says nothing where the kernel does not."""
-    try:
-        with open("/proc/self/clear_refs", "w") as reset:
-            reset.write("5")
-    except OSError:
-        yield
-        return
-    before = _peak_bytes()
-    yield
-    taken = _peak_bytes() - before
-    require(taken <= most_bytes, f"{taken} bytes of memory were taken")
-
-
-def _peak_bytes() -> int:
-    """The most memory since that was reset, as the kernel counts it."""
-    with open("/proc/self/status") as status:
-        (line,) = (line for line in status if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
 
 
 COMPRESSION_CHECKS: Final = (

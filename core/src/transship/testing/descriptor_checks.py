@@ -28,8 +28,8 @@ async def check_passes_descriptors(make_pair: MakePair) -> None:
     Applies to pairs of which both ends have the capability.
     """
     async with make_pair() as (source, destination):
-        giving = source.capability(DescriptorPassing)  # type: ignore[type-abstract]
-        taking = destination.capability(DescriptorPassing)  # type: ignore[type-abstract]
+        giving = source.capability(DescriptorPassing)
+        taking = destination.capability(DescriptorPassing)
         if giving is None or taking is None:
             return
         with ExitStack() as files, within(PATIENCE_S, "passing descriptors"):

@@ -1,21 +1,25 @@
-"""Channels with something wrong with them: wrappers that cut, stall or dribble.
+"""Channels with something wrong with them: wrappers that cut, stall, drag or dribble.
 
 Each wraps any other channel, and they can be stacked. Counts are of bytes of the stream; return
-messages pass through the same wrapper, in the direction that they have on the wire.
+messages pass through the same wrapper, in the direction that they have on the wire. Nothing goes
+by a wrapper: what the channel within offers to carry bytes in any other way, it does not have.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar, final
+import math
+from contextlib import asynccontextmanager, closing
+from typing import TYPE_CHECKING, Final, TypeVar, final
 
 import trio
 
-from transship.abc.channel import Channel, ReturnPath
+from transship.abc.channel import Channel, ExtraChannels, ReturnPath
 from transship.errors import ChannelError, PeerClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 
+    from transship.abc.transport import Outgoing
     from transship.buffers import Buffer
 
 C = TypeVar("C")
@@ -60,13 +64,55 @@ class ChannelWrapper(Channel):
         """Receive a return message as what it is on the wire: bytes in this direction."""
         return await self.receive_some_into(target)
 
+    def open_channel(self) -> Outgoing:
+        """Prepare another channel of the one within, as :meth:`around_extra` makes it."""
+        inner = self.inner.capability(ExtraChannels)
+        if inner is None:
+            raise ChannelError(f"there is only one channel to {self.peer}")
+        return self._open(inner)
+
+    @asynccontextmanager
+    async def _open(self, inner: ExtraChannels) -> AsyncIterator[Channel]:
+        async with inner.open_channel() as channel:
+            yield self.around_extra(channel)
+
+    def around_extra(self, channel: Channel) -> Channel:
+        """What is given out in place of another channel; the channel itself, by default."""
+        return channel
+
     def capability(self, kind: type[C]) -> C | None:
-        """What the channel within can do, by way of this wrapper where it is about bytes."""
-        within = self.inner.capability(kind)
-        through_here = self if isinstance(self, kind) else None
-        if issubclass(kind, ReturnPath):
-            return through_here if within is not None else None
-        return within
+        """What the channel within can do, so far as it can be done by way of this wrapper.
+
+        Those are the return path and extra channels. A caller that finds no other carries its
+        bytes by the methods of the channel itself.
+        """
+        if kind in _BY_WAY_OF_A_WRAPPER and self.inner.capability(kind) is not None:
+            return self if isinstance(self, kind) else None
+        return None
+
+
+_BY_WAY_OF_A_WRAPPER: Final = (ReturnPath, ExtraChannels)
+
+
+@final
+class ExtraFaults(ChannelWrapper):
+    """Is as good as the channel within, but the extra channels that it opens are not.
+
+    Args:
+        inner: The channel that does the work; owned by the wrapper.
+        wrap: Makes the faulty one, of the number of an extra channel, from 0 in the order in which
+            they are opened, and the channel itself.
+    """
+
+    def __init__(self, inner: Channel, wrap: Callable[[int, Channel], Channel]) -> None:
+        super().__init__(inner)
+        self._wrap = wrap
+        self._opened = 0
+
+    def around_extra(self, channel: Channel) -> Channel:
+        """What ``wrap`` makes of it."""
+        self._opened += 1
+        return self._wrap(self._opened - 1, channel)
 
 
 class _After(ChannelWrapper):
@@ -160,7 +206,14 @@ class CloseAfter(_After):
 
 @final
 class StallAfter(_After):
-    """Moves nothing more once so many bytes have passed; only closing it ends the wait."""
+    """Moves nothing more once so many bytes have passed; time, or closing it, ends the wait.
+
+    Args:
+        inner: The channel that does the work; owned by the wrapper.
+        sent_bytes: How many may be sent; None for any number.
+        received_bytes: How many may be received; None for any number.
+        stall_s: For how long; then it goes on as if nothing had been.
+    """
 
     def __init__(
         self,
@@ -168,9 +221,29 @@ class StallAfter(_After):
         *,
         sent_bytes: int | None = None,
         received_bytes: int | None = None,
+        stall_s: float = math.inf,
     ) -> None:
         super().__init__(inner, sent_bytes=sent_bytes, received_bytes=received_bytes)
+        self._stall_s = stall_s
         self._closed = trio.Event()
+
+    async def send_segments(self, segments: Sequence[Buffer]) -> None:
+        """Pass on what may be sent; the rest, if the stall ends."""
+        allowed = self._may_send or 0
+        try:
+            await super().send_segments(segments)
+        except _StallEndedError:
+            self._may_send = None
+            rest = _bytes_behind(segments, allowed)
+            await self.inner.send_segments((rest,))
+
+    async def receive_some_into(self, target: memoryview) -> int:
+        """Pass on what may be received, also once the stall has ended."""
+        try:
+            return await super().receive_some_into(target)
+        except _StallEndedError:
+            self._may_receive = None
+            return await self.inner.receive_some_into(target)
 
     async def aclose(self) -> None:
         """Close the channel within, and end the stall."""
@@ -178,8 +251,64 @@ class StallAfter(_After):
         await super().aclose()
 
     async def _refuse(self) -> None:
-        await self._closed.wait()
+        with trio.move_on_after(self._stall_s):
+            await self._closed.wait()
+        if not self._closed.is_set():
+            raise _StallEndedError
         raise ChannelError(f"the channel to {self.peer} was closed on this side")
+
+
+class _StallEndedError(Exception):
+    """Nothing is wrong any more."""
+
+
+@final
+class SlowLink(ChannelWrapper):
+    """Carries so many bytes a second, however many are ready.
+
+    Args:
+        inner: The channel that does the work; owned by the wrapper.
+        sent_bytes_per_s: How many are sent; None for any number.
+        received_bytes_per_s: How many are received; None for any number.
+    """
+
+    def __init__(
+        self,
+        inner: Channel,
+        *,
+        sent_bytes_per_s: float | None = None,
+        received_bytes_per_s: float | None = None,
+    ) -> None:
+        super().__init__(inner)
+        self._sent_bytes_per_s = sent_bytes_per_s
+        self._received_bytes_per_s = received_bytes_per_s
+
+    async def send_segments(self, segments: Sequence[Buffer]) -> None:
+        """Pass segments on, in pieces that each take their time."""
+        rate = self._sent_bytes_per_s
+        if rate is None:
+            await self.inner.send_segments(segments)
+            return
+        with closing(_pieces(segments, _moment_bytes(rate))) as pieces:
+            for piece in pieces:
+                with piece:
+                    await trio.sleep(len(piece) / rate)
+                    await self.inner.send_segments((piece,))
+
+    async def receive_some_into(self, target: memoryview) -> int:
+        """Pass bytes on once they have taken their time."""
+        rate = self._received_bytes_per_s
+        if rate is None:
+            return await self.inner.receive_some_into(target)
+        with target[: _moment_bytes(rate)] as part:
+            count = await self.inner.receive_some_into(part)
+        await trio.sleep(count / rate)
+        return count
+
+
+def _moment_bytes(bytes_per_s: float) -> int:
+    """What a slow link carries in a twentieth of a second."""
+    return max(int(bytes_per_s / 20), 1)
 
 
 @final
@@ -197,11 +326,10 @@ class ShortWrites(ChannelWrapper):
 
     async def send_segments(self, segments: Sequence[Buffer]) -> None:
         """Pass segments on, a piece a call."""
-        for segment in segments:
-            with memoryview(segment) as view, view.cast("B") as data:
-                for start in range(0, len(data), self._limit_bytes):
-                    with data[start : start + self._limit_bytes] as piece:
-                        await self.inner.send_segments((piece,))
+        with closing(_pieces(segments, self._limit_bytes)) as pieces:
+            for piece in pieces:
+                with piece:
+                    await self.inner.send_segments((piece,))
 
 
 @final
@@ -226,6 +354,19 @@ class ShortReads(ChannelWrapper):
 def one_byte_at_a_time(inner: Channel) -> Channel:
     """A channel that sends and receives no two bytes together."""
     return ShortReads(ShortWrites(inner, 1), 1)
+
+
+def _pieces(segments: Sequence[Buffer], limit_bytes: int) -> Generator[memoryview, None, None]:
+    """Views of at most so many bytes, in order; whoever takes one releases it."""
+    for segment in segments:
+        with memoryview(segment) as view, view.cast("B") as data:
+            for start in range(0, len(data), limit_bytes):
+                yield data[start : start + limit_bytes]
+
+
+def _bytes_behind(segments: Sequence[Buffer], count: int) -> bytes:
+    """A copy of what is left behind so many bytes."""
+    return b"".join(map(bytes, segments))[count:]
 
 
 def _first_bytes(segments: Sequence[Buffer], limit_bytes: int) -> Iterator[bytes]:

@@ -94,12 +94,16 @@ class FakeGuest(Guest):
     ) -> None:
         self.page_size = page_size
         self.history: list[str] = []
-        self._blocks = _blocks(blocks, page_size)
+        self._blocks, self._fenced = _blocks(blocks, page_size)
         self.log = ExplicitDirtyLog(self._blocks)
         self._devices = devices
         self._sections = sections
         self._script = iter(script)
         self._is_running = is_running
+
+    def has_whole_fences(self) -> bool:
+        """Whether nobody has written right behind a block that was given by its length alone."""
+        return all(_is_whole(block, length) for block, length in self._fenced)
 
     # The script.
 
@@ -176,10 +180,30 @@ class FakeGuest(Guest):
         self.history.append("discard")
 
 
-def _blocks(blocks: Mapping[str, int] | Sequence[RAMBlock], page_size: int) -> list[RAMBlock]:
-    if isinstance(blocks, Mapping):
-        return [
-            RAMBlock.anonymous(idstr, length, page_size=page_size)
-            for idstr, length in blocks.items()
-        ]
-    return list(blocks)
+def _blocks(
+    blocks: Mapping[str, int] | Sequence[RAMBlock], page_size: int
+) -> tuple[list[RAMBlock], list[tuple[RAMBlock, int]]]:
+    """The blocks, and the lengths of those that were made with a fence behind them."""
+    if not isinstance(blocks, Mapping):
+        return list(blocks), []
+    fenced = [(_fenced(idstr, length, page_size), length) for idstr, length in blocks.items()]
+    return [block for block, _ in fenced], fenced
+
+
+def _fenced(idstr: str, length: int, page_size: int) -> RAMBlock:
+    """A block with a page behind it that is zero, and is to stay so."""
+    block = RAMBlock.anonymous(idstr, length + page_size, page_size=page_size)
+    block.resize(length)
+    block.max_length = length
+    return block
+
+
+def _is_whole(block: RAMBlock, length: int) -> bool:
+    if block.memfd is not None:  # it shows another's memory by now
+        return True
+    used_length, max_length = block.used_length, block.max_length
+    block.max_length = block.used_length = length + block.page_size
+    with block.view as view:
+        is_whole = not any(view[length:])
+    block.used_length, block.max_length = used_length, max_length
+    return is_whole

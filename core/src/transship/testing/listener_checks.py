@@ -7,34 +7,34 @@ makes an ``Outgoing`` to the address that a listener gave.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from transship.abc.transport import Address, Incoming, Outgoing
+from transship.abc.transport import Address
 from transship.errors import ChannelError, ConnectError
 from transship.testing.checking import (
     PATIENCE_S,
     PROMPTLY_S,
     Attempt,
+    Connect,
+    Listen,
     blocked,
+    open_nursery,
     raises,
     receive_exactly,
     require,
     settle,
     within,
 )
+from transship.testing.extra_channel_checks import EXTRA_CHANNEL_CHECKS
 
 if TYPE_CHECKING:
     from transship.abc.channel import Channel
 
-Listen = Callable[[], Incoming]
-Connect = Callable[[Address], Outgoing]
-
 
 async def check_listener(listen: Listen, connect: Connect) -> None:
-    """Run every check of a listener.
+    """Run every required check of a listener, and the optional ones that apply.
 
     Raises:
         AssertionError: A rule is broken; a note names the check.
@@ -114,7 +114,7 @@ async def _receive_and_close(channel: Channel) -> bytes | None:
 async def check_stops_when_left(listen: Listen, connect: Connect) -> None:
     """After leaving, nobody can connect, a waiting ``accept`` fails, and one can listen again."""
     attempt = Attempt("accepting while listening stops")
-    async with trio.open_nursery() as nursery:
+    async with open_nursery() as nursery:
         async with listen() as listener:
             address = Address.parse(listener.uri)
             nursery.start_soon(attempt.run, listener.accept)
@@ -135,4 +135,6 @@ LISTENER_CHECKS: Final = (
     check_accepts_after_cancelled_accept,
     check_outlives_lost_connection,
     check_stops_when_left,
+    *EXTRA_CHANNEL_CHECKS,
 )
+"""In the order in which a new transport comes to pass them."""

@@ -6,17 +6,21 @@ it does on a socket; time passes only where the test lets it, since nothing here
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, final
 
 import trio
 
-from transship.abc.channel import Channel
+from transship.abc.channel import C, RemoteMemory
 from transship.errors import ChannelError, PeerClosedError
-from transship.toolkit.conflict import ConflictDetector
+from transship.testing.remote_memory import SharedMemory
+from transship.toolkit.guarded_channel import GuardedChannel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
+    from transship.abc.channel import RemoteWriter
     from transship.buffers import Buffer
 
 CAPACITY_BYTES: Final = 64 * 1024
@@ -84,66 +88,50 @@ class _Pipe:
 
 
 @final
-class MemoryChannel(Channel):
+class MemoryChannel(GuardedChannel):
     """One end of a :func:`memory_channel_pair`; carries a return path in its other direction."""
 
-    def __init__(self, peer: str, outgoing: _Pipe, incoming: _Pipe) -> None:
-        self._peer = peer
+    def __init__(
+        self, peer: str, outgoing: _Pipe, incoming: _Pipe, memory: SharedMemory | None
+    ) -> None:
+        super().__init__(peer)
         self._outgoing = outgoing
         self._incoming = incoming
-        self._sending = ConflictDetector("another task is sending on this channel")
-        self._receiving = ConflictDetector("another task is receiving on this channel")
-        self._is_closed = False
-        self._has_ended = False
-        self._is_poisoned = False
+        self._memory = memory
 
-    @property
-    def peer(self) -> str:
-        """Who is at the other end, for people."""
-        return self._peer
-
-    async def send_segments(self, segments: Sequence[Buffer]) -> None:
-        """Send all bytes of all segments, in order; see :meth:`Channel.send_segments`."""
-        with self._sending:
-            self._refuse_unless_sendable()
-            is_through = False
-            try:
-                await trio.lowlevel.checkpoint()
-                for segment in segments:
-                    with memoryview(segment) as view, view.cast("B") as data:
-                        await self._outgoing.write(data, self._peer)
-                    self._refuse_if_closed()
-                is_through = True
-            except PeerClosedError:
+    async def _send(self, segments: Sequence[Buffer]) -> None:
+        await trio.lowlevel.checkpoint()
+        with self._not_taken_for_the_peers_end():
+            for segment in segments:
+                with memoryview(segment) as view, view.cast("B") as data:
+                    await self._outgoing.write(data, self._peer)
                 self._refuse_if_closed()
-                raise
-            finally:
-                self._is_poisoned = not is_through
 
-    async def receive_some_into(self, target: memoryview) -> int:
-        """Receive at least one byte; see :meth:`Channel.receive_some_into`."""
-        with self._receiving:
-            self._refuse_if_closed()
-            if not target.nbytes:
-                raise ValueError("the target is empty: nothing can be received into it")
-            await trio.lowlevel.checkpoint()
-            try:
-                count = await self._incoming.read_into(target, self._peer)
-            except PeerClosedError:
-                self._refuse_if_closed()
-                raise
-            self._refuse_if_closed()
-            return count
+    async def _receive(self, target: memoryview) -> int:
+        await trio.lowlevel.checkpoint()
+        with self._not_taken_for_the_peers_end():
+            count = await self._incoming.read_into(target, self._peer)
+        self._refuse_if_closed()
+        return count
 
-    async def send_eof(self) -> None:
-        """Say that nothing more will be sent; idempotent."""
-        with self._sending:
-            await trio.lowlevel.checkpoint()
-            if self._has_ended and not self._is_closed:
-                return
-            self._refuse_unless_sendable()
-            self._has_ended = True
-            self._outgoing.end()
+    @contextmanager
+    def _not_taken_for_the_peers_end(self) -> Iterator[None]:
+        """Closing breaks both pipes, at both ends."""
+        try:
+            yield
+        except PeerClosedError:
+            self._refuse_if_closed()
+            raise
+
+    async def _end(self) -> None:
+        self._outgoing.end()
+
+    async def _close(self) -> None:
+        """Close both directions; what was sent before can still be received by the peer."""
+        self._break_memory()
+        self._outgoing.end()
+        self._outgoing.break_()
+        self._incoming.break_()
 
     async def send_return(self, message: Buffer) -> None:
         """Send a whole message towards the source; as :meth:`send_segments`."""
@@ -153,46 +141,54 @@ class MemoryChannel(Channel):
         """Receive some bytes of messages; as :meth:`receive_some_into`."""
         return await self.receive_some_into(target)
 
-    async def aclose(self) -> None:
-        """Close both directions; what was sent before can still be received by the peer."""
-        if not self._is_closed:
-            self._is_closed = True
-            self._outgoing.end()
-            self._outgoing.break_()
-            self._incoming.break_()
-        await trio.lowlevel.cancel_shielded_checkpoint()
+    def capability(self, kind: type[C]) -> C | None:
+        """The channel's implementation of an optional capability, or None."""
+        if kind is RemoteMemory and self._memory is None:
+            return None
+        return super().capability(kind)
+
+    def expose(
+        self, blocks: Mapping[str, memoryview], *, at_once: bool
+    ) -> AbstractAsyncContextManager[None]:
+        """Let the source write to memory; see :class:`~transship.abc.RemoteMemory`."""
+        return self._shared_memory().expose(blocks, at_once=at_once)
+
+    def mirror(
+        self, blocks: Mapping[str, memoryview], *, at_once: bool
+    ) -> AbstractAsyncContextManager[RemoteWriter]:
+        """Write to the destination's memory; see :class:`~transship.abc.RemoteMemory`."""
+        return self._shared_memory().mirror(blocks, at_once=at_once)
+
+    def _shared_memory(self) -> SharedMemory:
+        if self._memory is None:
+            raise ChannelError(f"the channel to {self._peer} has no remote memory")
+        return self._memory
 
     def lose_peer(self) -> None:
         """Break both directions as if the peer's host had lost power: no end is ever read."""
         self._outgoing.break_()
         self._incoming.break_()
+        self._break_memory()
 
-    def _refuse_if_closed(self) -> None:
-        if self._is_closed:
-            raise ChannelError(f"the channel to {self._peer} was closed on this side")
-
-    def _refuse_unless_sendable(self) -> None:
-        self._refuse_if_closed()
-        if self._is_poisoned:
-            raise ChannelError(
-                f"nothing more can be sent to {self._peer}: an earlier send was cut short"
-            )
-        if self._has_ended:
-            raise ChannelError(f"nothing more can be sent to {self._peer}: the end was sent")
+    def _break_memory(self) -> None:
+        if self._memory is not None:
+            self._memory.break_(PeerClosedError("the channel was closed, here or there"))
 
 
 def memory_channel_pair(
-    capacity_bytes: int = CAPACITY_BYTES,
+    capacity_bytes: int = CAPACITY_BYTES, *, remote_memory: bool = False
 ) -> tuple[MemoryChannel, MemoryChannel]:
     """Make two connected channels: the source's and the destination's.
 
     Args:
         capacity_bytes: How much each direction holds before its sender blocks, at least 1.
+        remote_memory: Whether they have the :class:`~transship.abc.RemoteMemory` capability.
     """
     if capacity_bytes < 1:
         raise ValueError("a channel that holds nothing carries nothing")
     towards_destination = _Pipe(capacity_bytes)
     towards_source = _Pipe(capacity_bytes)
-    source = MemoryChannel("memory:destination", towards_destination, towards_source)
-    destination = MemoryChannel("memory:source", towards_source, towards_destination)
+    memory = SharedMemory() if remote_memory else None
+    source = MemoryChannel("memory:destination", towards_destination, towards_source, memory)
+    destination = MemoryChannel("memory:source", towards_source, towards_destination, memory)
     return source, destination

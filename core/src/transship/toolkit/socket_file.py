@@ -9,7 +9,7 @@ import stat
 from dataclasses import dataclass
 from typing import Final
 
-_PRIVATE: Final = 0o600
+PRIVATE: Final = 0o600
 """Whoever may connect can send a machine, become its new home, or command it."""
 
 
@@ -26,16 +26,21 @@ class SocketFile:
     identity: tuple[int, int]
 
     @classmethod
-    def bind(cls, listening: socket.socket, path: str) -> SocketFile:
-        """Give a socket its file, with permissions for the owner alone from the first moment.
+    def bind(cls, listening: socket.socket, path: str, mode: int = PRIVATE) -> SocketFile:
+        """Give a socket its file, which has its permissions from the first moment.
 
         A file on which nobody listens any more is replaced.
+
+        Args:
+            listening: The socket.
+            path: Where.
+            mode: The permissions; by default the owner alone may connect.
 
         Raises:
             OSError: Somebody listens there, something else has that name, or it is not allowed.
         """
         # Linux makes the file with the mode that the socket has; chmod afterwards would be late.
-        os.fchmod(listening.fileno(), _PRIVATE)
+        os.fchmod(listening.fileno(), mode)
         try:
             listening.bind(path)
         except OSError as error:
@@ -43,6 +48,8 @@ class SocketFile:
                 raise
             _remove_stale(path)
             listening.bind(path)
+        if mode & ~stat.S_IMODE(os.lstat(path).st_mode):
+            os.chmod(path, mode)  # the process's umask has taken some of it away
         return cls(os.path.abspath(path), _identity(path))
 
     def remove(self) -> None:

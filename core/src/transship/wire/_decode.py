@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
 from transship.errors import StreamError
+from transship.units import counted
 from transship.wire._json import Object
 from transship.wire.elements import UINT64, Integer, element_named
 from transship.wire.encoder import subsection_header
@@ -123,8 +124,8 @@ class _Decoder:
                 raise self._reader.error(
                     f"{field.text('name')} has another size than described",
                     offset=offset,
-                    expected=f"{size} bytes",
-                    found=f"{self._reader.offset - offset} bytes",
+                    expected=counted(size, "byte", "bytes"),
+                    found=counted(self._reader.offset - offset, "byte", "bytes"),
                 )
         return result
 

@@ -49,10 +49,13 @@ class CommandType(IntEnum):
     SWITCHOVER_START = 11
     OFFER_MEMORY = 0x7474
     """Ours: which RAM blocks can be had as descriptors; only after a GREETING that asks for it."""
+    EXPOSE_MEMORY = 0x7475
+    """Ours: let the source write to memory; only after a GREETING that offers it, and a table."""
 
 
 COMMAND_LENGTHS: Final[dict[CommandType, tuple[int, ...]]] = {
     CommandType.OPEN_RETURN_PATH: (0,),
+    CommandType.EXPOSE_MEMORY: (0,),
     CommandType.PING: (4,),
     CommandType.POSTCOPY_ADVISE: (16, 0),
     CommandType.POSTCOPY_LISTEN: (0,),
@@ -94,6 +97,8 @@ class Feature(IntFlag):
 
     TAKES_MEMORY = 0x1
     """It answers OFFER_MEMORY with WANTED, and then takes descriptors."""
+    EXPOSES_MEMORY = 0x2
+    """It lets its memory be written to remotely on EXPOSE_MEMORY."""
 
 
 class PageFlag(IntFlag):

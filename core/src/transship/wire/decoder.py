@@ -36,6 +36,7 @@ from transship.wire.limits import (
     PACKAGE_BYTES,
     SECTIONS,
 )
+from transship.wire.strangers import stranger
 
 if TYPE_CHECKING:
     from transship.wire.reader import Parsing, StreamReader
@@ -99,11 +100,13 @@ class StreamDecoder:
         offset = self._reader.offset
         magic = yield from self._reader.be32()
         if magic != MAGIC:
+            other = stranger(magic.to_bytes(4, "big"))
             raise self._reader.error(
-                "this is no migration stream",
+                "this is no migration stream" + (f", but {other.name}" if other else ""),
                 offset=offset,
                 expected=f"magic {MAGIC:#010x} ('QEVM')",
                 found=f"{magic:#010x}",
+                hint=other.remedy if other else None,
             )
         version = yield from self._reader.be32()
         if version != VERSION:

@@ -48,6 +48,13 @@ RAM_BYTES: Final = 16 * TIB
 RAM_BLOCKS: Final = 4096
 """Entries in the RAM block table; a block has at least a page, a large machine has below 300."""
 
+DISK_BYTES: Final = 16 * TIB
+"""A disk that is received into a file, whose size the stream does not tell; the size of the largest
+file on ext4."""
+
+DISKS: Final = 256
+"""Disks that a checkpoint holds; a large machine has a few dozen."""
+
 OFFERED_BLOCKS: Final = 128
 """RAM blocks in one OFFER_MEMORY. So many names fit into a command, and so many descriptors beside
 a byte of a Unix socket; a large machine has a few dozen blocks that are worth it."""

@@ -22,6 +22,9 @@ SYNC: Final = 0x01
 METHOD_BITS: Final = 0x3E
 """Flags that say how the data are compressed; all 0 if they are not."""
 
+QEMU_METHODS: Final = {"zlib": 0x02, "zstd": 0x04, "qpl": 0x08, "uadk": 0x10, "qatzip": 0x20}
+"""The flags that have one bit alone, and whose they are: QEMU's."""
+
 HEADER_BYTES: Final = 320
 """Of a packet, up to its offsets."""
 

@@ -8,7 +8,9 @@ time in a test:
   others may run, since a long step lies behind and there is more to do;
 * a ``memoryview``: receive exactly these bytes, straight to where they belong. It is void once
   the parser goes on, or is closed;
-* :data:`RENDEZVOUS`: go on when every extra channel of the stream has come to the same point.
+* :data:`RENDEZVOUS`: go on when every extra channel of the stream has come to the same point;
+* an :class:`InFile`: let something read in the file that carries the stream, and go on elsewhere;
+* an :class:`InThread`: do something that blocks, where it keeps nobody else waiting.
 
 Whoever drives a parser fills :meth:`StreamReader.writable` and reports it with
 :meth:`StreamReader.received`, or calls :meth:`StreamReader.finish` when no more will come;
@@ -24,10 +26,12 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import Final, TypeVar
 
-from transship.errors import StreamError
+from transship.errors import RemoteError, StreamError
+from transship.units import counted
 from transship.wire.limits import READER_BYTES
 
 T = TypeVar("T")
+E = TypeVar("E", bound=RemoteError)
 
 
 class Rendezvous(Enum):
@@ -39,7 +43,33 @@ class Rendezvous(Enum):
 RENDEZVOUS: Final = Rendezvous.RENDEZVOUS
 """The stream and its extra channels wait for each other."""
 
-Want = int | memoryview | Rendezvous
+
+class InFile:
+    """Wants to read in the file that carries the stream.
+
+    Args:
+        do: Called with the file's descriptor, for calls that name a place, and the place in it
+            where the parser stands. Returns the place where the stream goes on.
+        size_bytes: How much it reads.
+    """
+
+    def __init__(self, do: Callable[[int, int], int], size_bytes: int = 0) -> None:
+        self.do = do
+        self.size_bytes = size_bytes
+
+
+class InThread:
+    """Wants something done that blocks, say on a disk, before the parser goes on.
+
+    Args:
+        do: Called once. What it raises ends the parsing.
+    """
+
+    def __init__(self, do: Callable[[], None]) -> None:
+        self.do = do
+
+
+Want = int | memoryview | Rendezvous | InFile | InThread
 Parsing = Generator[Want, None, T]
 
 
@@ -89,6 +119,17 @@ class StreamReader:
             raise AssertionError("bytes overtook those in the window")
         self._base += count
 
+    def discard(self) -> int:
+        """Drop what is at hand, unread; whoever fills the window gives it again, or other bytes.
+
+        Returns:
+            How many bytes that were.
+        """
+        count = self._end - self._start
+        self._end = self._start
+        self._finished = False
+        return count
+
     def finish(self) -> None:
         """No more bytes will come: a parser that wants more gets a :class:`StreamError`."""
         self._finished = True
@@ -120,8 +161,8 @@ class StreamReader:
             if self._finished:
                 raise self.error(
                     "the stream ends early",
-                    expected=f"{count} bytes",
-                    found=f"{self._end - self._start} bytes and the end",
+                    expected=counted(count, "byte", "bytes"),
+                    found=counted(self._end - self._start, "byte", "bytes") + " and the end",
                 )
             yield missing
 
@@ -165,7 +206,9 @@ class StreamReader:
         if rest := len(target) - len(at_hand):
             if self._finished:
                 raise self.error(
-                    "the stream ends early", expected=f"{rest} more bytes", found="the end"
+                    "the stream ends early",
+                    expected=counted(rest, "more byte", "more bytes"),
+                    found="the end",
                 )
             with target[len(at_hand) :] as missing:
                 yield missing
@@ -238,9 +281,36 @@ class StreamReader:
         if self._limits and self.offset + count > self._limits[-1]:
             raise self.error(
                 "a record reaches beyond the package that holds it",
-                expected=f"at most {self._limits[-1] - self.offset} bytes",
-                found=f"{count} bytes",
+                expected="at most " + counted(self._limits[-1] - self.offset, "byte", "bytes"),
+                found=counted(count, "byte", "bytes"),
             )
+
+
+def not_a_file(reader: StreamReader) -> StreamError:
+    """The error for a stream whose memory lies at places of a file, and that is in none."""
+    return reader.error(
+        "memory is looked for at places of a file, and the stream does not come from one",
+        expected="a channel that is a file",
+        found="one that is none",
+        hint="switch the capability mapped-ram off, or take file:",
+    )
+
+
+def not_several_channels(
+    refuse: Callable[..., E], found: str = "a stream that waits for others"
+) -> E:
+    """The error for a source that sends over more channels than there are to be.
+
+    Args:
+        refuse: Makes it, out of what every error says.
+        found: What shows it.
+    """
+    return refuse(
+        "the source sends its memory over several channels (multifd)",
+        expected="one channel",
+        found=found,
+        hint="switch the capability multifd on at the destination, or off at the source",
+    )
 
 
 def drive(
@@ -248,6 +318,7 @@ def drive(
     reader: StreamReader,
     readinto: Callable[[memoryview], int | None],
     meet: Callable[[], None] | None = None,
+    visit: Callable[[InFile], None] | None = None,
 ) -> T:
     """Run a parser to its result over something that reads synchronously.
 
@@ -256,6 +327,7 @@ def drive(
         reader: Its window.
         readinto: Fills a part of the view it is given and returns how much; 0 is the end.
         meet: Waits for the extra channels; without it a stream that has some is refused.
+        visit: Does what is to be done in the file; without it such a stream is refused.
 
     Raises:
         StreamError: The stream is wrong, or ends too early.
@@ -267,13 +339,14 @@ def drive(
                 _fill(want, reader, readinto)
             elif isinstance(want, Rendezvous):
                 if meet is None:
-                    raise reader.error(
-                        "the source sends its memory over several channels (multifd)",
-                        expected="one channel",
-                        found="a stream that waits for others",
-                        hint="switch the capability multifd on here, or off at the source",
-                    )
+                    raise not_several_channels(reader.error)
                 meet()
+            elif isinstance(want, InFile):
+                if visit is None:
+                    raise not_a_file(reader)
+                visit(want)
+            elif isinstance(want, InThread):
+                want.do()
             elif want:
                 count = readinto(reader.writable())
                 if count:
@@ -298,7 +371,7 @@ def _fill(
             raise reader.error(
                 "the stream ends early",
                 offset=reader.offset + done,
-                expected=f"{len(target) - done} more bytes",
+                expected=counted(len(target) - done, "more byte", "more bytes"),
                 found="the end",
             )
         done += count

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from transship.wire.constants import ReturnType
 from transship.wire.encoder import be16, be32
 from transship.wire.limits import OFFERED_BLOCKS, REASON_BYTES
+from transship.wire.strangers import stranger
 
 if TYPE_CHECKING:
     from transship.wire.reader import Parsing, StreamReader
@@ -77,11 +78,15 @@ def read_message(reader: StreamReader) -> Parsing[ReturnMessage | None]:
     try:
         kind = ReturnType(number)
     except ValueError:
+        other = stranger((number << 16 | length).to_bytes(4, "big"))
         raise reader.error(
-            "unknown message on the return path",
+            f"the return path carries {other.name}"
+            if other
+            else "unknown message on the return path",
             offset=offset,
             expected=f"1 to {ReturnType.SWITCHOVER_ACK}",
             found=str(number),
+            hint=other.remedy if other else None,
         ) from None
     least, most = _LENGTHS[kind]
     if not least <= length <= most:

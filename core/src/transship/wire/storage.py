@@ -1,5 +1,7 @@
 """Bodies of the storage sections, ``block`` and ``dirty-bitmap``: bytes in, small events out.
 
+And the bytes of the words and chunks that make them up, for whoever sends them.
+
 The parsers stop where bulk data begins: a chunk that carries data is an event that says how much
 follows, and the caller reads it from the same reader to wherever it belongs, or drops it, before
 it asks for the next event. Nothing here knows a disk.
@@ -7,6 +9,7 @@ it asks for the next event. Nothing here knows a disk.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import TYPE_CHECKING, Final
@@ -32,6 +35,12 @@ BITMAP_BUFFER_BYTES: Final = 16 * MIB
 
 BITMAPS: Final = 4096
 """Dirty bitmaps that one stream may announce; a guest has a few for each disk."""
+
+BITMAP_CHUNK_BYTES: Final = 1024
+"""Bits in one chunk, as they are sent."""
+
+BITMAP_ALIGNMENT: Final = 32
+"""Bits are sent as so many bytes, or a multiple of it; four words of 64 bits."""
 
 
 class BlockFlag(IntFlag):
@@ -133,6 +142,27 @@ BlockEvent = BlockChunk | BlockProgress | BodyEnd
 BitmapEvent = BitmapStart | BitmapBits | BitmapComplete | BodyEnd
 
 
+def chunk_head(device: bytes, offset: int, *, is_zero: bool) -> bytes:
+    """What precedes the data of a chunk; all of a chunk that is zero.
+
+    Args:
+        device: Name of the disk, at most 255 bytes.
+        offset: Of the chunk on the disk, in bytes.
+        is_zero: Whether no data follows.
+    """
+    flags = BlockFlag.DEVICE_BLOCK | (BlockFlag.ZERO_BLOCK if is_zero else 0)
+    return (offset | flags).to_bytes(8, "big") + bytes([len(device)]) + device
+
+
+def progress(percent: int) -> bytes:
+    """Say how much of all disks has been sent once."""
+    return (percent * SECTOR_BYTES | BlockFlag.PROGRESS).to_bytes(8, "big")
+
+
+BLOCK_EOS: Final = int(BlockFlag.EOS).to_bytes(8, "big")
+"""The end of the body of a ``block`` record."""
+
+
 def read_block_event(reader: StreamReader) -> Parsing[BlockEvent]:
     """Read the next word of a ``block`` body, and the device name where one follows.
 
@@ -166,6 +196,68 @@ def read_block_event(reader: StreamReader) -> Parsing[BlockEvent]:
             found=f"sector {sector}",
         )
     return BlockChunk((yield from reader.counted_string()), sector, size)
+
+
+BITMAP_EOS: Final = bytes([BitmapFlag.EOS])
+"""The end of the body of a ``dirty-bitmap`` record."""
+
+
+def padded_bits_size(bits: int) -> int:
+    """How many bytes so many bits are sent as."""
+    return -(-bits // (8 * BITMAP_ALIGNMENT)) * BITMAP_ALIGNMENT
+
+
+class BitmapWriter:
+    """Encodes the chunks of one stream's ``dirty-bitmap`` records.
+
+    A name is sent where it is another than in the chunk before, also across records.
+    """
+
+    def __init__(self) -> None:
+        self._node: str | None = None
+        self._bitmap: str | None = None
+
+    def start(
+        self, node: str, bitmap: str, granularity: int, *, is_enabled: bool, is_persistent: bool
+    ) -> bytes:
+        """Announce a bitmap; see :class:`BitmapStart`."""
+        traits = is_enabled | is_persistent << 1
+        return self._head(BitmapFlag.START, node, bitmap) + struct.pack(">IB", granularity, traits)
+
+    def bits(self, node: str, bitmap: str, first_sector: int, sectors: int, bits: bytes) -> bytes:
+        """A part of a bitmap; see :class:`BitmapBits`.
+
+        Args:
+            node: Alias of the disk.
+            bitmap: Alias of the bitmap.
+            first_sector: Where on the disk it begins.
+            sectors: How much of the disk it covers.
+            bits: One for each granule, least significant first.
+        """
+        place = struct.pack(">QI", first_sector, sectors)
+        if not any(bits):
+            return self._head(BitmapFlag.BITS | BitmapFlag.ZEROES, node, bitmap) + place
+        padded = bits.ljust(padded_bits_size(8 * len(bits)), b"\0")
+        size = struct.pack(">Q", len(padded))
+        return self._head(BitmapFlag.BITS, node, bitmap) + place + size + padded
+
+    def complete(self, node: str, bitmap: str) -> bytes:
+        """Say that all of a bitmap has been sent."""
+        return self._head(BitmapFlag.COMPLETE, node, bitmap)
+
+    def _head(self, content: int, node: str, bitmap: str) -> bytes:
+        flags, names = content, b""
+        if node != self._node:
+            flags, names = flags | BitmapFlag.NODE_NAME, names + _counted(node)
+        if bitmap != self._bitmap:
+            flags, names = flags | BitmapFlag.BITMAP_NAME, names + _counted(bitmap)
+        self._node, self._bitmap = node, bitmap
+        return bytes([flags]) + names
+
+
+def _counted(name: str) -> bytes:
+    raw = name.encode()
+    return bytes([len(raw)]) + raw
 
 
 class BitmapParser:

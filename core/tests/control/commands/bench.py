@@ -38,7 +38,9 @@ from transship.wire.encoder import be32
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
+    from transship.abc.disk import Disk
     from transship.abc.guest import Blocker, Device
+    from transship.abc.transport import Options
     from transship.wire.events import SectionHeader
     from transship.wire.reader import Parsing, StreamReader
 
@@ -68,6 +70,7 @@ class Wires:
 
     Attributes:
         asked: The addresses that the transport was given, in order.
+        options: What it was told beside each.
         waiting: Who listens, by address.
         may_connect: Replaced to keep sources in ``setup``.
         may_leave: Replaced to keep destinations from stopping to listen, when all is over else.
@@ -75,6 +78,7 @@ class Wires:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.options: list[Options] = []
         self.waiting: dict[str, trio.MemorySendChannel[Channel]] = {}
         self.may_connect = trio.Event()
         self.may_connect.set()
@@ -103,21 +107,22 @@ class _Ear(Listener):
 
 
 @hookimpl
-def start_outgoing(address: Address) -> Any:
-    _check(address)
+def start_outgoing(address: Address, options: Options) -> Any:
+    _check(address, options)
     return _connected(str(address))
 
 
 @hookimpl
-def start_incoming(address: Address) -> Any:
-    _check(address)
+def start_incoming(address: Address, options: Options) -> Any:
+    _check(address, options)
     return _listening(str(address))
 
 
-def _check(address: Address) -> None:
-    if not address.rest or address.rest.endswith("malformed"):
+def _check(address: Address, options: Options) -> None:
+    if not (address.rest or options) or address.rest.endswith("malformed"):
         raise BlockedError(f"'{address}' is malformed")
     _wires[-1].asked.append(str(address))
+    _wires[-1].options.append(options)
 
 
 @asynccontextmanager
@@ -187,6 +192,7 @@ class Machine(FakeGuest):
         stuck: Devices whose state cannot be moved.
         withheld: What it was slowed down by, each time.
         announced_s: When it announced itself.
+        drives: Its disks.
     """
 
     def __init__(self) -> None:
@@ -198,6 +204,7 @@ class Machine(FakeGuest):
         self.stuck: list[Device] = []
         self.withheld: list[int] = []
         self.announced_s: list[float] = []
+        self.drives: list[Disk] = []
         self.can_throttle = True
 
     def hold(self, method: str) -> trio.Event:
@@ -210,6 +217,9 @@ class Machine(FakeGuest):
 
     def devices(self) -> Sequence[Device]:
         return self.stuck
+
+    def disks(self) -> Sequence[Disk]:
+        return self.drives
 
     def blockers(self) -> Sequence[Blocker]:
         return self.reasons
@@ -342,6 +352,7 @@ class Side:
 
     Attributes:
         notices: All that the host has told so far.
+        session: What is remembered of the operator.
     """
 
     def __init__(self, guest: Machine, host: Host) -> None:
@@ -349,8 +360,8 @@ class Side:
         self.host = host
         self.notices: list[Notice] = []
         self._changed = trio.Event()
-        session = Session("an operator", is_negotiated=True)
-        self._dispatcher = Dispatcher(host, session, TABLE)
+        self.session = Session("an operator", is_negotiated=True)
+        self._dispatcher = Dispatcher(host, self.session, TABLE)
         host.notifiers.add(self._note, "the test")
 
     def _note(self, notice: Notice) -> None:

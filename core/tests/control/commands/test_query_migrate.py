@@ -303,10 +303,20 @@ async def test_destination_says_where_it_listens(there: Side, uri: str, address:
     )
 
 
-@pytest.mark.parametrize("uri", ["exec:cat", "file:/a", "fd:name"])
+@pytest.mark.parametrize("uri", ["exec:cat", "file:/a", "fd:3"])
 async def test_destination_that_listens_at_no_socket_says_none(there: Side, uri: str) -> None:
     await there.execute("migrate-incoming", uri=uri)
     assert await there.info() == {"status": "setup"}
+
+
+@pytest.mark.parametrize("tight", [True, False])
+async def test_destination_at_an_abstract_socket_says_so(there: Side, tight: bool) -> None:
+    address = {"transport": "socket", "type": "unix", "path": "a", "abstract": True, "tight": tight}
+    await there.execute("migrate-incoming", channels=[{"channel-type": "main", "addr": address}])
+    (said,) = (await there.info())["socket-address"]
+    assert said.get("abstract") is True
+    assert said.get("tight", True) is tight
+    assert said["path"] == "a"
 
 
 async def test_destination_says_what_it_has_received(bench: Bench) -> None:

@@ -58,6 +58,14 @@ class _Cancelled:
             return MigrationError(cause)
         return None
 
+    @property
+    def _was_source(self) -> bool:
+        """Whether the guest was to leave the peer; one that has nothing under way may be either."""
+        if self.info.ram is not None or self.guest.status in GUEST_GONE:
+            return True
+        is_awaited = self.info.received is not None or self.guest.status == "inmigrate"
+        return self.took_s is not None and not is_awaited
+
     def facts(self) -> dict[str, Any]:
         return result_of(
             self.info.status,
@@ -77,7 +85,8 @@ class _Cancelled:
         else:
             reason = f": {self.error.cause}" if status == "failed" and self.error else ""
             happened = f"{status} in {format_time(self.took_s)}{reason}"
-        return f"{happened}\n{where(self.guest)}"
+        side = "the source" if self._was_source else "this side"
+        return f"{happened}\n{where(self.guest, side)}"
 
 
 async def cancel_there(address: QmpAddress, console: Console) -> int:

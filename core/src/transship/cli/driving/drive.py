@@ -6,10 +6,20 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from transship.cli.driving.ends import CANCEL_PATIENCE_S, End, end_of, lost, overdue, tell
+from transship.cli.driving.ends import (
+    CANCEL_PATIENCE_S,
+    End,
+    end_of,
+    lost,
+    overdue,
+    tell,
+    unmoved,
+    with_storage,
+)
 from transship.cli.driving.following import Follower
-from transship.cli.driving.order import cap_text, prepare
-from transship.cli.driving.peer import reach
+from transship.cli.driving.order import cap_text, check, prepare
+from transship.cli.driving.peer import reach, refusal_of
+from transship.cli.driving.storage.copying import StorageCopy
 from transship.cli.exits import ExitCode
 from transship.cli.interrupts import SIGNALS, Interrupts
 from transship.cli.progress.forecast import OPTION_NAMES
@@ -20,7 +30,13 @@ from transship.control.client import (
     QmpError,
     QmpTimeoutError,
 )
-from transship.errors import CancelledError, MigrationError, NotConvergedError, RemoteError
+from transship.errors import (
+    BlockedError,
+    CancelledError,
+    MigrationError,
+    NotConvergedError,
+    RemoteError,
+)
 from transship.units import format_time
 
 if TYPE_CHECKING:
@@ -28,7 +44,7 @@ if TYPE_CHECKING:
 
     from transship.cli.console import Console
     from transship.cli.driving.order import Order
-    from transship.cli.driving.peer import Peer
+    from transship.cli.driving.peer import MigrationInfo, Peer
     from transship.cli.progress.views import View
 
 
@@ -59,6 +75,8 @@ async def drive(order: Order, console: Console) -> int:
     if not driver.is_asked_for:
         raise CancelledError("cancelled before the migration began")
     console.note("left without waiting for the end: the migration may still run, or be cancelled")
+    if order.storage is not None:
+        console.note("its disks may still be copied: the next --copy-storage ends that")
     return ExitCode.LEFT
 
 
@@ -66,21 +84,27 @@ class _Driver:
     """One migration.
 
     Attributes:
-        is_asked_for: Whether the peer may have begun.
         end: How it ended, once that is known.
     """
 
     def __init__(self, order: Order, console: Console) -> None:
-        self.is_asked_for = False
         self.end: End | None = None
         self._order = order
         self._console = console
         self._peer: Peer
         self._view: View
         self._follower: Follower
+        self._storage: StorageCopy | None = None
+        self._is_asked_for = trio.Event()
         self._has_begun = trio.Event()
+        self._copying = trio.CancelScope()
         self._following = trio.CancelScope()
         self._reason: MigrationError | None = None
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether the peer may have begun, if only to copy disks."""
+        return self._is_asked_for.is_set()
 
     async def run(self) -> None:
         """Carry it out; :attr:`end` is set then.
@@ -89,18 +113,15 @@ class _Driver:
             MigrationError: It did not begin.
         """
         order = self._order
-        async with reach(order.address) as self._peer:
-            self._console.note(cap_text(await prepare(self._peer, order), order))
-            with open_view(self._console, f"{order.address} → {order.uri}") as self._view:
-                self._follower = Follower(self._peer, self._view, order.poll_s, OPTION_NAMES)
-                self.is_asked_for = True
-                try:
-                    await self._peer.migrate(order.uri)
-                except (QmpClosedError, QmpTimeoutError) as error:
-                    self.end = lost(self._follower.info, str(error))
-                    return
-                self._has_begun.set()
-                await self._see_through()
+        async with reach(order.address, overtakes=order.storage is not None) as self._peer:
+            await check(self._peer, order)
+            if order.storage is None:
+                await self._move()
+                return
+            async with reach(order.storage.destination) as destination:
+                self._storage = StorageCopy(self._peer, destination, order.storage)
+                await self._storage.prepare(order.capabilities)
+                await self._move()
 
     async def heed(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
         """Cancel the migration; before it has begun, and when we leave, everything."""
@@ -119,7 +140,7 @@ class _Driver:
         timeout_s = self._order.timeout_s
         if timeout_s is None:
             return
-        await self._has_begun.wait()
+        await self._is_asked_for.wait()
         await trio.sleep(timeout_s)
         if self._reason is None:
             late = f"not completed within {format_time(timeout_s)}"
@@ -130,6 +151,7 @@ class _Driver:
 
     async def _cancel(self, reason: MigrationError) -> None:
         self._reason = reason
+        self._copying.cancel()
         await self._has_begun.wait()
         try:
             await self._peer.cancel(self._follower.info)
@@ -140,6 +162,63 @@ class _Driver:
             pass  # the follower loses the connection as well
         else:
             self._following.deadline = trio.current_time() + CANCEL_PATIENCE_S
+
+    async def _move(self) -> None:
+        order = self._order
+        self._console.note(cap_text(await prepare(self._peer, order), order))
+        with open_view(self._console, f"{order.address} → {order.uri}") as self._view:
+            accompany = None if self._storage is None else self._accompany
+            self._follower = Follower(self._peer, self._view, order.poll_s, OPTION_NAMES, accompany)
+            self._is_asked_for.set()
+            if self._storage is None:
+                await self._migrate()
+            else:
+                await self._move_with(self._storage)
+
+    async def _move_with(self, storage: StorageCopy) -> None:
+        try:
+            if await self._copy(storage):
+                await self._migrate()
+        finally:
+            end, self.end = self.end, None  # whoever leaves meanwhile leaves something behind
+            for sentence in await storage.remove():
+                self._view.note(sentence)
+            self.end = end and with_storage(end, storage)
+
+    async def _copy(self, storage: StorageCopy) -> bool:
+        """Copy disks; if the migration cannot follow, the end is set. Returns whether it can."""
+        failure: MigrationError | None = None
+        try:
+            with self._copying:
+                await storage.copy(self._view.show_disks, self._order.poll_s)
+                return True
+        except (BlockedError, QmpCommandError):
+            raise
+        except QmpError as error:
+            failure = refusal_of(error)
+        except MigrationError as error:
+            failure = error
+        self.end = await unmoved(self._peer, failure or self._reason)
+        return False
+
+    async def _accompany(self, info: MigrationInfo) -> None:
+        """Look after the disks, unless the migration is on its way back."""
+        if self._storage is None or self._reason is not None:
+            return
+        error = await self._storage.accompany(info)
+        if error is not None and self._reason is None:
+            self._view.note(f"{error}: cancelling")
+            await self._cancel(error)
+
+    async def _migrate(self) -> None:
+        order = self._order
+        try:
+            await self._peer.migrate(order.uri, order.channel, order.disks)
+        except (QmpClosedError, QmpTimeoutError) as error:
+            self.end = lost(self._follower.info, str(error))
+            return
+        self._has_begun.set()
+        await self._see_through()
 
     async def _see_through(self) -> None:
         try:

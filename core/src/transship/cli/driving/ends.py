@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from transship.cli.driving.following import settle
+from transship.cli.driving.peer import MigrationInfo
 from transship.cli.exits import ExitCode, exit_code
 from transship.cli.results import result_of
 from transship.control.client import QmpError
-from transship.errors import CancelledError, MigrationError, RemoteError, UnknownOutcomeError
-from transship.units import format_size, format_time
+from transship.errors import (
+    CancelledError,
+    MigrationError,
+    NotConvergedError,
+    RemoteError,
+    UnknownOutcomeError,
+)
+from transship.units import counted, format_size, format_time
 
 if TYPE_CHECKING:
     from transship.cli.console import Console
     from transship.cli.driving.following import Follower
-    from transship.cli.driving.peer import Limits, MigrationInfo, Peer, StatusInfo
+    from transship.cli.driving.peer import Limits, Peer, StatusInfo
+    from transship.cli.driving.storage.copying import StorageCopy
+    from transship.cli.progress.disks import StorageProgress
 
 GUEST_GONE: Final = frozenset({"postmigrate"})
 """Run states of a guest that is elsewhere."""
@@ -30,6 +38,9 @@ _LOOK: Final = (
 )
 
 
+_NOBODY_TO_ASK: Final = "the source does not answer any more: whether its guest runs is not known"
+
+
 @dataclass(frozen=True, slots=True)
 class End:
     """How it ended.
@@ -39,12 +50,14 @@ class End:
         guest: What the guest does on this side; None if nobody knows.
         error: Why it did not complete; None if it did.
         limits: The limits in force at the end; None if nobody knows.
+        storage: How far its disks were copied; None if they were not to be.
     """
 
     info: MigrationInfo
     guest: StatusInfo | None = None
     error: MigrationError | None = None
     limits: Limits | None = None
+    storage: StorageProgress | None = None
 
     @property
     def code(self) -> ExitCode:
@@ -64,15 +77,16 @@ class End:
             guest=guest_facts(self.guest),
             statistics=statistics(self.info),
             limits=limits_facts(self.limits),
+            **({} if self.storage is None else {"storage": self.storage.facts()}),
         )
 
     def text(self) -> str:
         """It for people."""
         if self.error is None:
-            return f"{self.info.status}: {_summary(self.info)}"
-        return "\n".join(
-            filter(None, [f"{self._status}: {_reason(self.error)}", where(self.guest)])
-        )
+            return f"{self.info.status}: {_summary(self.info, self.storage)}"
+        place = where(self.guest) if self.guest else _NOBODY_TO_ASK
+        is_said = isinstance(self.error, UnknownOutcomeError) and not self.guest
+        return f"{self._status}: {_reason(self.error)}" + ("" if is_said else f"\n{place}")
 
     @property
     def _status(self) -> str:
@@ -97,9 +111,11 @@ async def end_of(peer: Peer, follower: Follower, reason: MigrationError | None =
         reason: Why we cancelled it; None if we did not.
     """
     guest = limits = None
-    with suppress(QmpError, RemoteError):  # a peer that has ended meanwhile changes nothing
+    try:
         guest = await settle(peer)
         limits = await peer.limits()
+    except (QmpError, RemoteError):  # it has ended meanwhile, and whoever ran in it does not
+        guest = None
     info = follower.info
     error = _error(info, follower.phase)
     if isinstance(error, CancelledError) and reason is not None:
@@ -115,6 +131,24 @@ async def end_of(peer: Peer, follower: Follower, reason: MigrationError | None =
     return End(info, guest, error, limits)
 
 
+async def unmoved(peer: Peer, reason: MigrationError | None) -> End:
+    """How a migration has ended that could not begin after all, when its disks were under way.
+
+    Args:
+        peer: Who was to have it.
+        reason: Why; None if it was cancelled, and nobody has said why.
+    """
+    error = reason or CancelledError("the migration was cancelled")
+    status = "cancelled" if isinstance(error, CancelledError | NotConvergedError) else "failed"
+    guest = limits = None
+    try:
+        guest = await settle(peer)
+        limits = await peer.limits()
+    except (QmpError, RemoteError):
+        guest = None
+    return End(MigrationInfo(status=status), guest, error, limits)
+
+
 def lost(info: MigrationInfo, cause: str) -> End:
     """How a migration has ended whose end nobody here has seen.
 
@@ -128,6 +162,18 @@ def lost(info: MigrationInfo, cause: str) -> End:
         hint=_LOOK,
     )
     return End(info, error=error)
+
+
+def with_storage(end: End, storage: StorageCopy) -> End:
+    """The same end, and what became of the disks that were copied beside the migration."""
+    error = end.error
+    if error is None and not storage.was_handed_over:
+        error = UnknownOutcomeError(
+            "somebody else let the guest go before its disks were handed over",
+            hint="the destination's disks may lack what was written last: stop its guest, and "
+            "compare them with the source's",
+        )
+    return replace(end, error=error, storage=storage.progress)
 
 
 def overdue(info: MigrationInfo) -> End:
@@ -161,17 +207,20 @@ def _error(info: MigrationInfo, phase: str) -> MigrationError | None:
             )
 
 
-def where(guest: StatusInfo | None) -> str:
-    """Say where the guest is, if that is known."""
-    if guest is None:
-        return ""
+def where(guest: StatusInfo, side: str = "the source") -> str:
+    """Say where the guest is.
+
+    Args:
+        guest: What it does at the peer.
+        side: What the peer is.
+    """
     if guest.running:
-        return "the guest runs on the source"
+        return f"the guest runs on {side}"
     if guest.status in GUEST_GONE:
-        return "the source does not run the guest (postmigrate)"
+        return f"{side} does not run the guest (postmigrate)"
     if guest.status == "inmigrate":
         return "the guest has not arrived"
-    return f"the guest stands still on the source ({guest.status})"
+    return f"the guest stands still on {side} ({guest.status})"
 
 
 def guest_facts(guest: StatusInfo | None) -> dict[str, Any] | None:
@@ -219,7 +268,7 @@ def _seconds(milliseconds: int | None) -> float | None:
     return None if milliseconds is None else milliseconds / 1000
 
 
-def _summary(info: MigrationInfo) -> str:
+def _summary(info: MigrationInfo, storage: StorageProgress | None) -> str:
     parts = []
     if info.ram is not None:
         took = f" in {format_time(info.total_time / 1000)}" if info.total_time is not None else ""
@@ -227,5 +276,8 @@ def _summary(info: MigrationInfo) -> str:
     if info.downtime is not None:
         parts.append(f"downtime {format_time(info.downtime / 1000)}")
     if info.ram is not None:
-        parts.append(f"{info.ram.dirty_sync_count} passes")
+        parts.append(counted(info.ram.dirty_sync_count, "pass", "passes"))
+    if storage is not None:
+        count = counted(len(storage.disks), "disk", "disks")
+        parts.append(f"{count} with {format_size(storage.copied_bytes)}")
     return ", ".join(parts) or "the guest has arrived"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from transship.cli.driving.settings import MAX_BANDWIDTH
+from transship.cli.settings import MAX_BANDWIDTH
+from transship.control.client import QmpCommandError
 from transship.errors import BlockedError
 from transship.units import format_rate
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from transship.cli.driving.peer import Limits, Peer
-    from transship.cli.driving.settings import Value
+    from transship.cli.driving.storage.order import StorageOrder
+    from transship.cli.settings import Value
     from transship.control.address import QmpAddress
 
 
@@ -24,27 +26,32 @@ class Order:
 
     Args:
         address: QMP server of the machine that is to leave.
-        uri: Where to.
+        uri: Where to, as it was typed.
+        channel: The same as QMP's ``channels`` have it, if it is no URI.
         capabilities: To be switched before; the others stay as they are.
         parameters: To be set before, in QMP's units; the others stay as they are.
         timeout_s: When to give up; None for never.
         poll_s: Pause between two looks.
+        disks: QMP's argument that lets the disks go along, ``blk`` or ``inc``; None for neither.
+        storage: How its disks are to be copied beside it; None if they are not.
     """
 
     address: QmpAddress
     uri: str
+    channel: Mapping[str, object] | None
     capabilities: Mapping[str, bool]
     parameters: Mapping[str, Value]
     timeout_s: float | None
     poll_s: float
+    disks: str | None = None
+    storage: StorageOrder | None = None
 
 
-async def prepare(peer: Peer, order: Order) -> Limits:
-    """Set what was asked for, if the peer can migrate at all. Returns the limits in force.
+async def check(peer: Peer, order: Order) -> None:
+    """Make sure that a peer can migrate, and knows what is to be set. Changes nothing.
 
     Raises:
-        BlockedError: It cannot, or does not know what is to be set. Nothing has been set.
-        QmpCommandError: It refuses a setting.
+        BlockedError: It cannot, or does not.
     """
     info = await peer.migration()
     if info.is_under_way:
@@ -55,12 +62,34 @@ async def prepare(peer: Peer, order: Order) -> Limits:
         )
     if info.blocked_reasons:
         raise BlockedError(f"{peer.address} cannot migrate: {'; '.join(info.blocked_reasons)}")
-    _check_known("capability", order.capabilities, await peer.capabilities(), peer)
+    capabilities = await peer.capabilities()
+    _check_known("capability", order.capabilities, capabilities, peer)
     _check_known("parameter", order.parameters, await peer.parameters(), peer)
+    if order.disks is not None and "block" not in capabilities:
+        raise BlockedError(
+            f"{peer.address} cannot copy disks within a migration",
+            expected="QEMU up to 9.0, or a guest of ours",
+            found=peer.version or None,
+            hint="--copy-storage copies them beside it",
+        )
+
+
+async def prepare(peer: Peer, order: Order) -> Limits:
+    """Set what was asked for. Returns the limits in force.
+
+    Raises:
+        QmpCommandError: The peer refuses a setting. All are as they were.
+    """
+    before = await peer.capabilities()
     if order.capabilities:
         await peer.set_capabilities(order.capabilities)
     if order.parameters:
-        await peer.set_parameters(order.parameters)
+        try:
+            await peer.set_parameters(order.parameters)
+        except QmpCommandError:
+            if order.capabilities:
+                await peer.set_capabilities({name: before[name] for name in order.capabilities})
+            raise
     return await peer.limits()
 
 

@@ -41,6 +41,9 @@ _GREETING_S: Final = 5.0
 NEVER: Final = "none"
 """Status of a machine that has not migrated yet; a QEMU does not say it, it says nothing."""
 
+BEFORE_SWITCHOVER: Final = "pre-switchover"
+"""Status of a migration whose guest stands still, and that waits to be told to go on."""
+
 ENDED: Final = frozenset({"completed", "failed", "cancelled"})
 
 
@@ -58,6 +61,14 @@ class Ram(msgspec.Struct, frozen=True, rename="kebab"):
     page_size: int = 4096
 
 
+class Disk(msgspec.Struct, frozen=True):
+    """``disk`` of ``query-migrate``, while disks are copied."""
+
+    transferred: int = 0
+    remaining: int = 0
+    total: int = 0
+
+
 class Received(msgspec.Struct, frozen=True, rename="kebab"):
     """``received`` of ``query-migrate``, which our own destinations have."""
 
@@ -70,6 +81,7 @@ class MigrationInfo(msgspec.Struct, frozen=True, rename="kebab"):
 
     status: str = NEVER
     ram: Ram | None = None
+    disk: Disk | None = None
     received: Received | None = None
     total_time: int | None = None
     setup_time: int | None = None
@@ -134,24 +146,24 @@ class Peer:
 
     async def status(self) -> StatusInfo:
         """What the guest does."""
-        return await self._ask("query-status", StatusInfo)
+        return await self.ask("query-status", StatusInfo)
 
     async def migration(self) -> MigrationInfo:
         """Where the migration is."""
-        return await self._ask("query-migrate", MigrationInfo)
+        return await self.ask("query-migrate", MigrationInfo)
 
     async def capabilities(self) -> dict[str, bool]:
         """All capabilities that it knows, and whether they are on."""
-        known = await self._ask("query-migrate-capabilities", list[_Capability])
+        known = await self.ask("query-migrate-capabilities", list[_Capability])
         return {one.capability: one.state for one in known}
 
     async def parameters(self) -> dict[str, Any]:
         """All parameters that it knows."""
-        return await self._ask("query-migrate-parameters", dict[str, Any])
+        return await self.ask("query-migrate-parameters", dict[str, Any])
 
     async def limits(self) -> Limits:
         """The limits in force."""
-        return await self._ask("query-migrate-parameters", Limits)
+        return await self.ask("query-migrate-parameters", Limits)
 
     async def set_capabilities(self, capabilities: Mapping[str, bool]) -> None:
         """Switch capabilities on and off, all or none."""
@@ -162,9 +174,25 @@ class Peer:
         """Set parameters, all or none."""
         await self.client.execute("migrate-set-parameters", **parameters)
 
-    async def migrate(self, uri: str) -> None:
-        """Begin to move the guest away."""
-        await self.client.execute("migrate", uri=uri)
+    async def migrate(
+        self, uri: str, channel: Mapping[str, object] | None = None, disks: str | None = None
+    ) -> None:
+        """Begin to move the guest away: to a channel if there is one, else to a URI.
+
+        Args:
+            uri: Where to.
+            channel: The same as ``channels`` have it.
+            disks: The argument that lets the disks go along, if they are to.
+        """
+        how = {} if disks is None else {disks: True}
+        if channel is None:
+            await self.client.execute("migrate", uri=uri, **how)
+        else:
+            await self.client.execute("migrate", channels=[channel], **how)
+
+    async def go_on(self) -> None:
+        """Let a migration go on that waits before its switchover."""
+        await self.client.execute("migrate-continue", state=BEFORE_SWITCHOVER)
 
     async def cancel(self, info: MigrationInfo) -> None:
         """Ask for the end of the migration; without effect if there is none.
@@ -184,8 +212,14 @@ class Peer:
             )
         await self.client.execute("migrate_cancel")
 
-    async def _ask(self, command: str, kind: type[T]) -> T:
-        answer = await self.client.execute(command)
+    async def ask(self, command: str, kind: type[T], **arguments: object) -> T:
+        """Give a command whose answer is of a kind that is known.
+
+        Raises:
+            RemoteError: It is not.
+            QmpError: There is none.
+        """
+        answer = await self.client.execute(command, **arguments)
         try:
             return msgspec.convert(answer, kind)
         except msgspec.ValidationError as error:
@@ -195,15 +229,19 @@ class Peer:
 
 
 @asynccontextmanager
-async def reach(address: QmpAddress) -> AsyncIterator[Peer]:
+async def reach(address: QmpAddress, *, overtakes: bool = False) -> AsyncIterator[Peer]:
     """Connect to a peer.
+
+    Args:
+        address: Whom.
+        overtakes: Whether it is to carry out some commands although it hangs in others.
 
     Raises:
         MigrationError: It cannot be reached; or the connection was lost inside, or a command
             refused, and nobody there knew better what that means.
     """
     try:
-        async with open_qmp(address, timeout_s=_GREETING_S) as client:
+        async with open_qmp(address, timeout_s=_GREETING_S, overtakes=overtakes) as client:
             yield Peer(client)
     except QmpError as error:
         raise refusal_of(error) from error
@@ -213,7 +251,8 @@ def refusal_of(error: QmpError) -> MigrationError:
     """What a broken conversation means as long as nothing has been started in it."""
     match error:
         case QmpCommandError():
-            return BlockedError(str(error), found=error.error_class)
+            is_said = error.error_class != "GenericError"  # which says nothing
+            return BlockedError(str(error), found=error.error_class if is_said else None)
         case QmpConnectError():
             return ConnectError(str(error))
         case QmpClosedError():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
 
 from transship.cli.driving.ends import guest_facts, limits_facts, statistics
 from transship.cli.driving.peer import reach
 from transship.cli.exits import ExitCode
-from transship.units import format_rate, format_size, format_time
+from transship.errors import StalledError
+from transship.units import counted, format_rate, format_size, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,18 +20,26 @@ if TYPE_CHECKING:
     from transship.control.address import QmpAddress
 
 
+_PATIENCE_S: Final = 60.0
+"""For the whole report, whatever the peer says meanwhile. A QEMU whose main loop is blocked answers
+late."""
+
+
 async def report_on(address: QmpAddress, console: Console) -> int:
     """Ask a peer and print what it says. Returns the exit code.
 
     Raises:
-        MigrationError: It cannot be reached.
+        MigrationError: It cannot be reached, or does not answer.
     """
-    async with reach(address) as peer:
-        guest = await peer.status()
-        info = await peer.migration()
-        limits = await peer.limits()
-        capabilities = [name for name, is_on in (await peer.capabilities()).items() if is_on]
-        version = peer.version
+    with trio.move_on_after(_PATIENCE_S) as patience:
+        async with reach(address) as peer:
+            guest = await peer.status()
+            info = await peer.migration()
+            limits = await peer.limits()
+            capabilities = [name for name, is_on in (await peer.capabilities()).items() if is_on]
+            version = peer.version
+    if patience.cancelled_caught:
+        raise StalledError(f"{address} did not answer all questions within {_PATIENCE_S:g} s")
     addresses = [_uri(one) for one in info.socket_address]
     facts: dict[str, Any] = {
         "status": info.status,
@@ -66,7 +77,8 @@ def _rows(info: MigrationInfo, limits: Limits) -> Iterator[tuple[str, str]]:
         size = format_size(received.transferred)
         yield "received", f"{size} for {format_size(received.total)} of memory"
     if (ram := info.ram) is not None:
-        yield "moved", f"{format_size(ram.transferred)}, {ram.dirty_sync_count} passes"
+        passes = counted(ram.dirty_sync_count, "pass", "passes")
+        yield "moved", f"{format_size(ram.transferred)}, {passes}"
         yield "left", f"{format_size(ram.remaining)} of {format_size(ram.total)}"
         yield "send rate", format_rate(ram.mbps * 1e6 / 8)
         yield "dirty rate", format_rate(ram.dirty_pages_rate * ram.page_size)

@@ -14,13 +14,14 @@ from transship.cli.results import result_of
 from transship.engine.status import MigrationStatus
 from transship.errors import CancelledError, MigrationError
 from transship.guests.nolog import NoDirtyLog
-from transship.units import format_rate, format_size, format_time
+from transship.units import counted, format_rate, format_size, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from transship.cli.console import Console
     from transship.engine.attempt import Attempt
+    from transship.engine.incoming import IncomingMigration
 
 
 async def carry_out(attempt: Attempt, console: Console) -> MigrationError | None:
@@ -60,6 +61,11 @@ async def carry_out(attempt: Attempt, console: Console) -> MigrationError | None
     if interrupts.is_leaving and isinstance(attempt.error, CancelledError):
         raise SystemExit(int(ExitCode.LEFT))
     return attempt.error
+
+
+def beginning(incoming: IncomingMigration) -> str:
+    """Where a source can connect, or what is read, now that it is known."""
+    return f"{'listening' if incoming.listens else 'reading'} {incoming.address}"
 
 
 def outcome(
@@ -113,7 +119,7 @@ def summary(attempt: Attempt, error: MigrationError | None) -> str:
     if statistics.downtime_s is not None:
         parts.append(f"downtime {format_time(statistics.downtime_s)}")
     if statistics.dirty_syncs:
-        parts.append(f"{statistics.dirty_syncs} passes")
+        parts.append(counted(statistics.dirty_syncs, "pass", "passes"))
     if statistics.dirty_log not in (None, NoDirtyLog.name):
         parts.append(f"dirty log {statistics.dirty_log}")
     return f"{attempt.status.value}: {', '.join(parts)}"

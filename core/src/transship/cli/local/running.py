@@ -15,7 +15,7 @@ import trio
 from transship import assembly
 from transship.cli.exits import ExitCode, exit_code
 from transship.cli.interrupts import SIGNALS, Interrupts
-from transship.cli.local.attempts import conclude, show_progress
+from transship.cli.local.attempts import beginning, conclude, show_progress
 from transship.cli.results import result_of
 from transship.errors import CancelledError, ConnectError, HandoverError, MigrationError
 from transship.hosting.host import Host, open_host
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from transship.abc.guest import Guest
     from transship.abc.settings import Settings
+    from transship.cli.addresses import Target
     from transship.cli.console import Console
     from transship.engine.attempt import Attempt
 
@@ -43,8 +44,8 @@ class Plan:
         settings: Of all migrations.
     """
 
-    incoming: str | None
-    migrate_to: str | None
+    incoming: Target | None
+    migrate_to: Target | None
     after_s: float
     paused: bool
     qmp: str | None
@@ -61,11 +62,17 @@ async def run_guest(guest: Guest, plan: Plan, console: Console) -> int:
     plan, would end a process that may have the only copy of a guest.
 
     Raises:
-        MigrationError: An address makes no sense, nobody provides the method of compression, or
-            nobody can listen at the address for QMP.
+        MigrationError: An address makes no sense, nobody provides the method of compression, what
+            the planned migration needs is missing, or nobody can listen at the address for QMP.
     """
     if plan.migrate_to is not None:
-        assembly.check_outgoing(plan.migrate_to)
+        assembly.check_outgoing(
+            guest,
+            plan.migrate_to.uri,
+            parameters=plan.settings.parameters,
+            capabilities=plan.settings.capabilities,
+            options=plan.migrate_to.options,
+        )
     assembly.compression_of(plan.settings.parameters)
     with trio.open_signal_receiver(*SIGNALS, signal.SIGUSR1) as signals:
         running = _Running(plan, console)
@@ -123,7 +130,7 @@ class _Running:
     async def _begin(self) -> None:
         """Start the guest, or wait for it; then let it leave, if it is to."""
         plan = self._plan
-        if plan.incoming == DEFER:
+        if plan.incoming is not None and plan.incoming.uri == DEFER:
             self._console.note("the guest is to arrive; migrate-incoming says where")
         elif plan.incoming is not None:
             if not await self._listen(plan.incoming):
@@ -137,15 +144,16 @@ class _Running:
             return
         await trio.sleep(plan.after_s)
         try:
-            await self._host.start_migration(plan.migrate_to)
+            await self._host.start_migration(plan.migrate_to.uri, options=plan.migrate_to.options)
         except MigrationError as error:
-            self._error = error
+            self._error = error.add_context(side="source", phase="setup")
             self._console.note(f"transship: {error}")
-            self._say_where_the_guest_is()
+            if not isinstance(error, CancelledError):
+                self._say_where_the_guest_is()
 
-    async def _listen(self, uri: str) -> bool:
+    async def _listen(self, where: Target) -> bool:
         try:
-            incoming = await self._host.start_incoming(uri)
+            incoming = await self._host.start_incoming(where.uri, options=where.options)
         except ConnectError as error:
             facts = {"event": "failed", **result_of("failed", error)}
             self._console.result(facts, f"failed: {error}")
@@ -153,7 +161,7 @@ class _Running:
                 self._console.note(f"transship: {error}")
             self._end(exit_code(error))
             return False
-        self._console.note(f"listening {incoming.address}")
+        self._console.note(beginning(incoming))
         return True
 
     async def report(self, attempt: Attempt) -> None:
@@ -206,7 +214,12 @@ class _Running:
         await self._stop()
 
     def _say_where_the_guest_is(self) -> None:
-        if isinstance(self._error, HandoverError):
+        outgoing = self._host.outgoing
+        if outgoing is not None and outgoing.is_confirmed:
+            self._console.note(
+                "the guest is at the destination, and cannot run here; SIGINT or SIGTERM ends this"
+            )
+        elif isinstance(self._error, HandoverError):
             self._console.note(
                 "the guest stays here, paused: SIGUSR1 lets it run, if it runs nowhere else; "
                 "SIGINT or SIGTERM drops it"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from transship.abc.settings import Parameters
-    from transship.cli.driving.settings import Value
+    from transship.cli.settings import Value
 
 
 def parameters_with(parameters: Parameters, changes: Mapping[str, Value]) -> Parameters:

@@ -2,7 +2,8 @@
 
 The first is the first pass: it only grows. The second is how much of what a pass has to send
 fits the downtime limit: full is the switchover. It changes from one pass to the next, and
-where it shrinks the guest writes more than before.
+where it shrinks the guest writes more than before. Where disks go beside the memory, there is a
+third, above them.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from transship.cli.console import harmless
 from transship.cli.progress.forecast import Outlook
-from transship.cli.progress.views import figures
+from transship.cli.progress.views import COPYING_DISKS, figures
 from transship.units import format_size
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from transship.cli.progress.disks import StorageProgress
     from transship.cli.progress.forecast import Forecast
     from transship.cli.progress.measure import Measurements
 
@@ -49,6 +52,7 @@ class BarsView:
         self._console = console or Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False)
         self._first_pass = 0.0
+        self._disks: StorageProgress | None = None
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -67,12 +71,22 @@ class BarsView:
         self._first_pass = max(self._first_pass, now.first_pass)
         self._live.update(self._drawn(now, expected), refresh=True)
 
+    def show_disks(self, now: StorageProgress) -> None:
+        """Draw the disks' bar alone; it stays at the top of the others."""
+        self._disks = now
+        bars = Table.grid(padding=(0, 1))
+        bars.add_row(*_disks(now))
+        head = Text(harmless(f"{self._title} · {COPYING_DISKS}"), style="bold")
+        self._live.update(Group(head, bars, Text(now.text())), refresh=True)
+
     def note(self, text: str) -> None:
         """Write it above them."""
-        self._console.print(text, markup=False)
+        self._console.print(harmless(text), markup=False)
 
     def _drawn(self, now: Measurements, expected: Forecast) -> RenderableType:
         bars = Table.grid(padding=(0, 1))
+        if self._disks is not None:
+            bars.add_row(*_disks(self._disks))
         if now.total_bytes:
             done = self._first_pass * now.total_bytes
             bars.add_row(
@@ -82,13 +96,18 @@ class BarsView:
                 f"{format_size(done)} of {format_size(now.total_bytes)}",
             )
             bars.add_row("fits the downtime", *_fitting(now, expected))
-        head = Text(f"{self._title} · {now.status}", style="bold")
+        head = Text(harmless(f"{self._title} · {now.status}"), style="bold")
         return Group(
             head,
             bars,
             Text(" · ".join(figures(now))),
-            Text(expected.text, style=_STYLES.get(expected.outlook, "")),
+            Text(harmless(expected.text), style=_STYLES.get(expected.outlook, "")),
         )
+
+
+def _disks(now: StorageProgress) -> tuple[RenderableType, ...]:
+    amounts = f"{format_size(now.copied_bytes)} of {format_size(now.total_bytes)}"
+    return "disks", _bar(now.done), f"{now.done:4.0%}", amounts
 
 
 def _fitting(now: Measurements, expected: Forecast) -> tuple[RenderableType, str, str]:

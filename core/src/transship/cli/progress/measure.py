@@ -33,7 +33,9 @@ class Look:
         status: Its word for where the migration is.
         transferred_bytes: All that was sent.
         remaining_bytes: What is known to be left of this pass.
-        total_bytes: Size of the guest's memory.
+        total_bytes: Size of the guest's memory, and of its disks if they are copied.
+        disk_remaining_bytes: What is known to be left of disks.
+        disk_total_bytes: Size of the disks that are copied.
         page_size: Bytes of one of its pages.
         passes: How often the dirty log was read; 1 in the first pass.
         send_rate_bytes_per_s: By the peer's own measurement; 0 if it has none.
@@ -47,6 +49,8 @@ class Look:
     transferred_bytes: int = 0
     remaining_bytes: int = 0
     total_bytes: int = 0
+    disk_remaining_bytes: int = 0
+    disk_total_bytes: int = 0
     page_size: int = 0
     passes: int = 0
     send_rate_bytes_per_s: float = 0.0
@@ -64,7 +68,9 @@ class Measurements:
         passes: 1 in the first pass; 0 if it has not begun, or nobody says.
         transferred_bytes: All that was sent.
         remaining_bytes: What is known to be left of this pass.
-        total_bytes: Size of the guest's memory.
+        total_bytes: Size of the guest's memory, and of its disks if they are copied.
+        disk_remaining_bytes: What is known to be left of disks.
+        disk_total_bytes: Size of the disks that are copied.
         page_size: Bytes of one of its pages.
         left_bytes: What this pass had to send when it began, as far as was seen.
         send_rate_bytes_per_s: None while it is unknown.
@@ -84,6 +90,8 @@ class Measurements:
     transferred_bytes: int = 0
     remaining_bytes: int = 0
     total_bytes: int = 0
+    disk_remaining_bytes: int = 0
+    disk_total_bytes: int = 0
     page_size: int = 0
     left_bytes: int = 0
     send_rate_bytes_per_s: float | None = None
@@ -113,7 +121,7 @@ class Meter:
 
     def measure(self, look: Look) -> Measurements:
         """Add a look, younger than all before; returns what is known now."""
-        if not self._looks or look.transferred_bytes != self._looks[-1].transferred_bytes:
+        if not self._looks or _figures(look) != _figures(self._looks[-1]):
             self._moved_s = look.at_s
         self._looks.append(look)
         while self._looks[0].at_s < look.at_s - _SPAN_S:
@@ -128,6 +136,8 @@ class Meter:
             transferred_bytes=look.transferred_bytes,
             remaining_bytes=look.remaining_bytes,
             total_bytes=look.total_bytes,
+            disk_remaining_bytes=look.disk_remaining_bytes,
+            disk_total_bytes=look.disk_total_bytes,
             page_size=look.page_size,
             left_bytes=left,
             send_rate_bytes_per_s=send_rate,
@@ -192,3 +202,8 @@ class Meter:
             if one.status == look.status and (one.passes > 1) == (look.passes > 1)
         )
         return oldest, look.at_s - oldest.at_s
+
+
+def _figures(look: Look) -> tuple[int, int]:
+    """What changes as long as something is sent; a QEMU counts disks in the second alone."""
+    return look.transferred_bytes, look.disk_remaining_bytes

@@ -17,7 +17,7 @@ from transship.cli.local.demonstration import Demonstration, demonstrate
     metavar="SCHEME",
     default="unix",
     show_default=True,
-    help="unix, tcp, or a whole address of any other transport.",
+    help="unix, tcp, exec, fd, file, rdma, or a whole address of any other transport.",
 )
 @click.option(
     "--ram",
@@ -41,12 +41,14 @@ def demo(transport: str, ram_bytes: int, dirty_rate_bytes_per_s: int, as_json: b
     """Move a guest under write load from this process to a second one.
 
     Ends with what the guest itself saw: how long it stood still, and whether every page and its
-    counter are what they must be.
+    counter are what they must be. Over file the guest lies in a file while the second process
+    starts, and stands still for so long.
 
     \b
     Examples:
       transship demo
       transship demo --transport tcp --ram 1GiB --dirty-rate 256MiB/s
+      transship demo --transport exec
     """
     plan = Demonstration(transport, ram_bytes, dirty_rate_bytes_per_s)
     return trio.run(demonstrate, plan, Console(as_json=as_json))

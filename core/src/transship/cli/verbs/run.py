@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING
 import click
 import trio
 
+from transship import assembly
 from transship.abc.settings import Parameters, Settings
 from transship.cli import options
+from transship.cli.addresses import target
 from transship.cli.console import Console
-from transship.cli.driving.settings import DOWNTIME_LIMIT, MAX_BANDWIDTH
 from transship.cli.failing import reports_errors
 from transship.cli.local.running import DEFER, Plan, run_guest
 from transship.cli.local.settings import capabilities_on, parameters_with
+from transship.cli.settings import DOWNTIME_LIMIT, MAX_BANDWIDTH
 from transship.errors import BlockedError
 from transship.guests.spec import parse_guest
 
 if TYPE_CHECKING:
-    from transship.cli.driving.settings import Value
+    from transship.abc import Options
+    from transship.cli.settings import Value
+    from transship.control.address import QmpAddress
 
 
 @click.command()
@@ -39,9 +43,15 @@ if TYPE_CHECKING:
     help="Let the guest run for so long before it moves.",
 )
 @click.option("--paused", is_flag=True, help="Do not let the guest run until SIGUSR1 comes.")
-@click.option("--qmp", metavar="ADDR", help="Take commands at unix:PATH or tcp:HOST:PORT.")
+@click.option(
+    "--qmp",
+    metavar="ADDR",
+    type=options.QMP_ADDRESS,
+    help="Take commands at unix:PATH or tcp:HOST:PORT.",
+)
 @options.bandwidth("128MiB/s")
 @options.downtime
+@options.transport_options
 @options.parameters
 @options.capabilities
 @options.stall_timeout
@@ -53,9 +63,10 @@ def run(
     migrate_to: str | None,
     after_s: float,
     paused: bool,
-    qmp: str | None,
+    qmp: QmpAddress | None,
     max_bandwidth_bytes_per_s: int,
     downtime_limit_s: float,
+    transport_options: Options,
     parameters: dict[str, Value],
     capabilities: dict[str, bool],
     stall_timeout_s: float,
@@ -67,6 +78,8 @@ def run(
 
     GUEST is synthetic:ram=SIZE,dirty-rate=RATE,..., or module:factory, a function without
     arguments that returns your own guest; or stored:DIRECTORY, which can only move away.
+
+    URI may also be JSON, as -incoming of QEMU takes it: an address, or a channel with one.
 
     The process ends when the guest has moved away, or on SIGINT or SIGTERM; but while the guest
     moves the first of these cancels that, and the next one ends the process. If the move fails
@@ -87,12 +100,14 @@ def run(
     options.refuse_twice(parameters, MAX_BANDWIDTH, "max_bandwidth_bytes_per_s", "--bandwidth")
     options.refuse_twice(parameters, DOWNTIME_LIMIT, "downtime_limit_s", "--downtime")
     sys.path.insert(0, "")  # module:factory is looked for here first, as with python -m
+    if transport_options and (incoming in (None, DEFER)) is (migrate_to is None):
+        raise click.UsageError("--option needs one address: --incoming URI or --migrate-to URI.")
     plan = Plan(
-        incoming=incoming,
-        migrate_to=migrate_to,
+        incoming=None if incoming is None else target(incoming, transport_options),
+        migrate_to=None if migrate_to is None else target(migrate_to, transport_options),
         after_s=after_s,
         paused=paused,
-        qmp=qmp,
+        qmp=None if qmp is None else str(qmp),
         settings=Settings(
             capabilities_on(capabilities),
             parameters_with(
@@ -107,7 +122,7 @@ def run(
     )
     if incoming == DEFER and qmp is None:
         raise click.UsageError("--incoming defer needs --qmp, or nobody can say where to wait.")
-    machine = parse_guest(guest)
+    machine = parse_guest(guest, open_device=assembly.open_block_device)
     if machine.accepts_any and (incoming or not migrate_to):
         raise BlockedError(
             f"{guest} holds the state of a machine, and cannot run it",

@@ -10,23 +10,26 @@ import click
 import trio
 
 from transship import assembly
-from transship.abc.settings import Parameters
+from transship.abc.settings import Capability, Parameters
 from transship.cli import options
+from transship.cli.addresses import target
 from transship.cli.console import Console
-from transship.cli.driving.settings import MAX_BANDWIDTH
 from transship.cli.failing import reports_errors
 from transship.cli.local.attempts import carry_out, conclude
 from transship.cli.local.settings import capabilities_on, parameters_with
+from transship.cli.settings import MAX_BANDWIDTH
 from transship.guests.stored import StoredGuest
 
 if TYPE_CHECKING:
-    from transship.cli.driving.settings import Value
+    from transship.abc import Options
+    from transship.cli.settings import Value
 
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("uri")
 @options.bandwidth("unlimited")
+@options.transport_options
 @options.parameters
 @options.capabilities
 @options.stall_timeout
@@ -36,6 +39,7 @@ def send(
     directory: Path,
     uri: str,
     max_bandwidth_bytes_per_s: int,
+    transport_options: Options,
     parameters: dict[str, Value],
     capabilities: dict[str, bool],
     stall_timeout_s: float,
@@ -44,10 +48,14 @@ def send(
     """Play a checkpoint DIRECTORY to URI.
 
     The destination is a QEMU of the same machine type started with -incoming, which then runs
-    the guest, or a transship that receives. The folder stays as it is.
+    the guest, or a transship that receives. The folder stays as it is. Disks that are in it go
+    along, which only QEMU up to 9.0 takes; --cap block=off leaves them out.
+
+    URI may also be JSON, as -incoming of QEMU takes it: an address, or a channel with one.
 
     \b
     Examples:
+      transship send ./vm tcp:192.0.2.7:4444 --option bind=192.0.2.1
       transship send ./vm unix:/run/vm.sock
       transship send ./vm tcp:198.51.100.7:4444 --bandwidth 1GiB/s
       transship send ./vm tcp:198.51.100.7:4444 --cap multifd --set multifd-compression=zstd
@@ -59,10 +67,14 @@ def send(
     )
     settings = parameters_with(defaults, parameters)
     switched_on = capabilities_on(capabilities)
+    where = target(uri, transport_options)
     with closing(StoredGuest.open(directory)) as guest:
+        if guest.disks() and Capability.BLOCK not in capabilities:
+            switched_on |= {Capability.BLOCK}
         migration = assembly.migrate(
             guest,
-            uri,
+            where.uri,
+            options=where.options,
             parameters=settings,
             capabilities=switched_on,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
@@ -27,7 +27,10 @@ from transship.control.client.events import QmpEvent, QmpEvents
 from transship.control.client.messages import Json, JsonValue, MessageReader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
+    from contextlib import AbstractAsyncContextManager
+
+_OUT_OF_BAND: Final = "oob"
 
 _IN_FLIGHT: Final = 8
 """A QEMU stops reading while more commands than these wait for their answers."""
@@ -51,6 +54,7 @@ class QmpClient:
         version: What the peer calls its version, such as ``10.0.2``; empty if it says none.
         package: Who built it, such as ``transship 0.1.0``, or a distribution; empty as well.
         answer_timeout_s: How long a command waits for its answer.
+        can_overtake: Whether the peer has agreed to carry out some commands before their turn.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class QmpClient:
         self.version = ""
         self.package = ""
         self.answer_timeout_s = answer_timeout_s
+        self.can_overtake = False
         self._stream = stream
         self._messages = MessageReader(stream, address)
         self._ids = count(1)
@@ -68,6 +73,7 @@ class QmpClient:
         self._subscribers: list[QmpEvents] = []
         self._to_be_sent, self._to_send = trio.open_memory_channel[bytes](_IN_FLIGHT)
         self._failure: QmpError | None = None
+        self._offers_overtaking = False
 
     async def execute(self, command: str, /, **arguments: object) -> JsonValue:
         """Give a command, and return what the peer returns.
@@ -83,8 +89,35 @@ class QmpClient:
 
         Cancellation: the command is carried out, or not; the connection stays good.
         """
+        return await self._exchange("execute", command, arguments, self._slots)
+
+    async def overtake(self, command: str, /, **arguments: object) -> JsonValue:
+        """Give a command that is carried out at once, also by a QEMU that hangs in another.
+
+        Few commands can be: ``yank`` is one. A peer that has not agreed to it carries it out in
+        its turn.
+
+        Args:
+            command: Its name.
+            arguments: As those of :meth:`execute`.
+
+        Raises:
+            QmpError: As :meth:`execute` does.
+
+        Cancellation: as that of :meth:`execute`.
+        """
+        key = "exec-oob" if self.can_overtake else "execute"
+        return await self._exchange(key, command, arguments, nullcontext())
+
+    async def _exchange(
+        self,
+        key: str,
+        command: str,
+        arguments: Mapping[str, object],
+        turn: AbstractAsyncContextManager[None],
+    ) -> JsonValue:
         number = next(self._ids)
-        request: dict[str, object] = {"execute": command, "id": number}
+        request: dict[str, object] = {key: command, "id": number}
         if arguments:
             request["arguments"] = {
                 name.replace("_", "-"): value for name, value in arguments.items()
@@ -93,7 +126,7 @@ class QmpClient:
         answer = self._answers[number] = _Answer()
         try:
             with trio.fail_after(self.answer_timeout_s):
-                async with self._slots:
+                async with turn:
                     await self._to_be_sent.send(json.dumps(request).encode() + b"\n")
                     await answer.is_settled.wait()
         except trio.TooSlowError:
@@ -136,11 +169,21 @@ class QmpClient:
         greeting = _object((await self._messages.next()).get("QMP"))
         if "version" not in greeting:
             raise QmpProtocolError(f"{self.address} does not greet as a QMP server does")
+        offered = greeting.get("capabilities")
+        self._offers_overtaking = isinstance(offered, list) and _OUT_OF_BAND in offered
         said = _object(greeting["version"])
         version = _object(said.get("qemu"))
         parts = [version.get(part) for part in ("major", "minor", "micro")]
         self.package = str(said.get("package", ""))
         self.version = ".".join(str(part) for part in parts if part is not None)
+
+    async def agree(self, *, overtakes: bool) -> None:
+        """End the negotiation; for :func:`open_qmp`."""
+        if overtakes and self._offers_overtaking:
+            await self.execute("qmp_capabilities", enable=[_OUT_OF_BAND])
+            self.can_overtake = True
+        else:
+            await self.execute("qmp_capabilities")
 
     async def read(self) -> None:
         """Hand out what comes, until the connection is lost; for :func:`open_qmp`."""
@@ -186,7 +229,11 @@ class QmpClient:
 
 @asynccontextmanager
 async def open_qmp(
-    address: QmpAddress | str, *, timeout_s: float = 10.0, answer_timeout_s: float = 60.0
+    address: QmpAddress | str,
+    *,
+    timeout_s: float = 10.0,
+    answer_timeout_s: float = 60.0,
+    overtakes: bool = False,
 ) -> AsyncIterator[QmpClient]:
     """Connect to a QMP server and begin the conversation; closes the connection at the end.
 
@@ -194,6 +241,8 @@ async def open_qmp(
         address: A :class:`QmpAddress`, or its text.
         timeout_s: Until the conversation has begun.
         answer_timeout_s: For each command. A QEMU whose main loop is blocked answers late.
+        overtakes: Whether some commands are to be carried out before their turn, if the peer can:
+            :meth:`QmpClient.overtake`.
 
     Raises:
         ValueError: The text is no address.
@@ -210,7 +259,7 @@ async def open_qmp(
         client = QmpClient(address, stream, answer_timeout_s)
         async with trio.open_nursery() as nursery:
             try:
-                await _begin(client, nursery, deadline)
+                await _begin(client, nursery, deadline, overtakes=overtakes)
                 yield client
             except Exception as error:
                 failure = error
@@ -231,13 +280,15 @@ async def _connect(address: QmpAddress, deadline: float) -> trio.SocketStream:
         raise QmpConnectError(f"cannot connect to {address}: no answer") from None
 
 
-async def _begin(client: QmpClient, nursery: trio.Nursery, deadline: float) -> None:
+async def _begin(
+    client: QmpClient, nursery: trio.Nursery, deadline: float, *, overtakes: bool
+) -> None:
     try:
         with trio.fail_at(deadline):
             await client.greet()
             nursery.start_soon(client.read)
             nursery.start_soon(client.write)
-            await client.execute("qmp_capabilities")
+            await client.agree(overtakes=overtakes)
     except trio.TooSlowError:
         raise QmpTimeoutError(
             f"{client.address} accepts connections and says nothing; a QEMU talks to one client "

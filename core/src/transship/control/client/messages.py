@@ -47,7 +47,7 @@ class MessageReader:
 
         Cancellation: nothing is lost, if the message is a line.
         """
-        text = await self._line()
+        text = bytearray(await self._line())
         if text == b"{":
             while not text.endswith(b"\n}"):
                 text += b"\n" + await self._line(before_bytes=len(text))

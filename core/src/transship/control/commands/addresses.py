@@ -1,14 +1,34 @@
-"""Migration addresses as QMP writes them, and the URIs they stand for."""
+"""Migration addresses as QMP writes them, and the URIs and options they stand for.
+
+Looks no file descriptor up: see :mod:`transship.control.commands.lending`.
+"""
 
 from __future__ import annotations
 
 import enum
-from typing import Annotated, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
 
 from transship.control.errors import generic
 from transship.control.qapi.declaring import Object, OneOf, UInt16, UInt64
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a transport is told: a URI, and beside it what no URI can say.
+
+    Args:
+        uri: The address.
+        options: The transport's.
+    """
+
+    uri: str
+    options: Mapping[str, str | int | bool | list[str]] = field(default_factory=dict)
 
 
 class ChannelType(enum.Enum):
@@ -30,15 +50,20 @@ class InetMembers(Object):
     keep_alive: bool | None = None
     mptcp: bool | None = None
 
-    def uri(self, scheme: str) -> str:
-        """The URI of that scheme.
+    @property
+    def host_and_port(self) -> str:
+        """As in a URI: an IPv6 address is in brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def place(self, scheme: str) -> Place:
+        """The same under a scheme.
 
         Raises:
             CommandError: There is a comma where it would begin an option.
         """
         if "," in self.host + self.port:
-            raise generic("a comma in 'host' or 'port' is not carried by a URI")
-        host = f"[{self.host}]" if ":" in self.host else self.host
+            raise generic("there is no comma in a 'host' and none in a 'port'")
         switches = {
             "ipv4": self.ipv4,
             "ipv6": self.ipv6,
@@ -49,19 +74,24 @@ class InetMembers(Object):
             f",{name}={'on' if on else 'off'}" for name, on in switches.items() if on is not None
         ]
         to = [] if self.to is None else [f",to={self.to}"]
-        return f"{scheme}:{host}:{self.port}{''.join(to + options)}"
+        uri = f"{scheme}:{self.host_and_port}{''.join(to + options)}"
+        return Place(uri, {"numeric": True} if self.numeric else {})
 
 
 class InetAddress(InetMembers, tag_field="type", tag="inet"):
     """A TCP socket."""
 
 
-class UnixAddress(Object, tag_field="type", tag="unix"):
-    """A unix socket."""
+class UnixMembers(Object):
+    """A path, and whether it is that of a file."""
 
     path: str
     abstract: bool = False
     tight: bool = True
+
+
+class UnixAddress(UnixMembers, tag_field="type", tag="unix"):
+    """A unix socket."""
 
 
 class VsockAddress(Object, tag_field="type", tag="vsock"):
@@ -113,17 +143,17 @@ class MigrationChannel(Object):
     addr: MigrationAddress
 
 
-def the_uri(uri: str | None, channels: list[MigrationChannel] | None) -> str:
+def the_place(uri: str | None, channels: list[MigrationChannel] | None) -> Place:
     """The one address that a command was given, in either form.
 
     Raises:
         CommandError: There is none, or both; a channel that is not the main one; an address that
-            no URI can say.
+            makes no sense.
     """
     if (uri is None) is (not channels):
         raise generic("exactly one of 'uri' and 'channels' is needed")
     if uri is not None:
-        return uri
+        return Place(uri)
     types = [channel.channel_type for channel in channels or ()]
     if len(set(types)) != len(types):
         raise generic("two entries of 'channels' have the same channel-type")
@@ -132,34 +162,41 @@ def the_uri(uri: str | None, channels: list[MigrationChannel] | None) -> str:
         raise generic("'channels' has no entry of channel-type 'main'")
     if len(types) > 1:
         raise generic("channel-type 'cpr' belongs to a mode of QEMU's that Transship does not have")
-    return _uri(main.addr)
+    return place_of(main.addr)
 
 
-def _uri(address: MigrationAddress) -> str:
+def place_of(address: MigrationAddress) -> Place:
+    """The URI and the options that an address stands for.
+
+    Raises:
+        CommandError: A host or a port is none.
+    """
     match address:
         case InetAddress():
-            return address.uri("tcp")
+            return address.place("tcp")
         case RdmaAddress():
-            return address.uri("rdma")
+            return address.place("rdma")
         case UnixAddress(abstract=True):
-            raise generic("abstract unix sockets are not carried by a URI; give a path")
+            return Place(f"unix:{address.path}", {"abstract": True, "tight": address.tight})
         case UnixAddress():
-            return f"unix:{address.path}"
+            return Place(f"unix:{address.path}")
         case VsockAddress():
-            return f"vsock:{address.cid}:{address.port}"
+            return Place(f"vsock:{address.cid}:{address.port}")
         case FdAddress():
-            return f"fd:{address.name}"
+            return Place(f"fd:{address.name}")
         case FileAddress():
-            return f"file:{address.filename},offset={address.offset}"
-        case _:
-            raise generic("a command without a shell is not carried by a URI; give exec:COMMAND")
+            return Place(f"file:{address.filename}", {"offset": address.offset})
+        case ExecAddress():
+            return Place("exec:", {"args": address.args})
 
 
-def socket_address(uri: str) -> InetAddress | UnixAddress | None:
+def socket_address(uri: str, options: Mapping[str, object]) -> InetAddress | UnixAddress | None:
     """A listening socket as ``query-migrate`` shows it; None if it is none."""
     scheme, _, rest = uri.partition(":")
     if scheme == "unix":
-        return UnixAddress(path=rest)
+        is_abstract = options.get("abstract") in (True, "on")
+        is_tight = options.get("tight", True) in (True, "on")
+        return UnixAddress(rest, abstract=is_abstract, tight=is_tight)
     if scheme != "tcp":
         return None
     place = rest.split(",")[0]

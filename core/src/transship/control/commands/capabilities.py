@@ -19,7 +19,7 @@ TABLE = CommandTable()
 
 
 class MigrationCapability(enum.Enum):
-    """QEMU's capabilities, in its order."""
+    """QEMU's capabilities, in its order, and ``block``, which QEMU had up to 9.0."""
 
     XBZRLE = "xbzrle"
     RDMA_PIN_ALL = "rdma-pin-all"
@@ -43,17 +43,15 @@ class MigrationCapability(enum.Enum):
     SWITCHOVER_ACK = "switchover-ack"
     DIRTY_LIMIT = "dirty-limit"
     MAPPED_RAM = "mapped-ram"
+    BLOCK = "block"
 
 
 _POSTCOPY: Final = "there is no postcopy yet"
 
 LACKING: Final[Mapping[MigrationCapability, str]] = {
-    MigrationCapability.RDMA_PIN_ALL: "no installed transport is rdma (transship-rdma)",
-    MigrationCapability.ZERO_BLOCKS: "no installed section is block (transship-block)",
     MigrationCapability.POSTCOPY_RAM: _POSTCOPY,
     MigrationCapability.X_COLO: "there is no lock-step replication",
     MigrationCapability.RELEASE_RAM: _POSTCOPY,
-    MigrationCapability.DIRTY_BITMAPS: "no installed section is dirty-bitmap (transship-block)",
     MigrationCapability.POSTCOPY_BLOCKTIME: _POSTCOPY,
     MigrationCapability.LATE_BLOCK_ACTIVATE: "disks are activated with the guest, always",
     MigrationCapability.X_IGNORE_SHARED: "all RAM is sent",
@@ -63,7 +61,6 @@ LACKING: Final[Mapping[MigrationCapability, str]] = {
     MigrationCapability.POSTCOPY_PREEMPT: _POSTCOPY,
     MigrationCapability.SWITCHOVER_ACK: "a destination is always asked before the hand-over",
     MigrationCapability.DIRTY_LIMIT: "auto-converge is what slows a guest down",
-    MigrationCapability.MAPPED_RAM: "no installed transport is file (transship-file)",
 }
 """Why a capability cannot be switched on; those that are not here can be."""
 

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from transship.control.commands.addresses import MigrationChannel, the_uri
+from transship.abc.settings import Capability
+from transship.control.commands.addresses import MigrationChannel, the_place
+from transship.control.commands.lending import lend
 from transship.control.commands.parameters import ANNOUNCEMENTS
 from transship.control.commands.query_migrate import MigrationStatus
 from transship.control.errors import generic
 from transship.control.qapi.declaring import Object, Size
 from transship.control.registry import CommandTable
 from transship.engine.status import MigrationStatus as EngineStatus
+from transship.hosting.host import DiskShare
 
 if TYPE_CHECKING:
     from transship.control.registry import Context
@@ -22,7 +25,11 @@ TABLE = CommandTable()
 
 
 class Migrate(Object):
-    """Where to; how is a matter of parameters and capabilities."""
+    """Where to; how is a matter of parameters and capabilities, but for ``blk`` and ``inc``.
+
+    With those the disks are copied in this migration, wholly or only what they do not have from a
+    base that the destination has as well.
+    """
 
     uri: str | None = None
     channels: list[MigrationChannel] | None = None
@@ -35,12 +42,18 @@ class Migrate(Object):
 @TABLE.command("migrate")
 async def migrate(context: Context, arguments: Migrate) -> None:
     """Begin to move the guest away; the reply does not wait for the end."""
-    uri = the_uri(arguments.uri, arguments.channels)
+    place = the_place(arguments.uri, arguments.channels)
     if arguments.resume:
         raise generic("there is no paused postcopy migration to resume")
+    disks = None
     if arguments.blk or arguments.inc:
-        raise generic("disks are not moved: no installed section is block (transship-block)")
-    await context.host.start_migration(uri)
+        if context.host.settings.has(Capability.BLOCK):
+            raise generic("blk and inc do not go with the capability 'block', which is on")
+        disks = DiskShare.INCREMENTAL if arguments.inc else DiskShare.FULL
+    place, lent = lend(place, context.session, is_incoming=False)
+    await context.host.start_migration(
+        place.uri, options=place.options, until_over=lent, disks=disks
+    )
 
 
 class MigrateIncoming(Object):
@@ -54,8 +67,14 @@ class MigrateIncoming(Object):
 @TABLE.command("migrate-incoming")
 async def migrate_incoming(context: Context, arguments: MigrateIncoming) -> None:
     """Begin to wait for a source; the reply comes when it can connect."""
-    uri = the_uri(arguments.uri, arguments.channels)
-    await context.host.start_incoming(uri, exits_on_error=arguments.exit_on_error)
+    place = the_place(arguments.uri, arguments.channels)
+    place, lent = lend(place, context.session, is_incoming=True)
+    await context.host.start_incoming(
+        place.uri,
+        options=place.options,
+        until_over=lent,
+        exits_on_error=arguments.exit_on_error,
+    )
 
 
 @TABLE.command("migrate_cancel")
@@ -79,8 +98,7 @@ async def migrate_continue(context: Context, arguments: MigrateContinue) -> None
         raise generic(
             f"the migration is {present.value!r}, and does not wait in {arguments.state.value!r}"
         )
-    if outgoing is not None and present is EngineStatus.PRE_SWITCHOVER:
-        outgoing.switch_over()
+    context.host.switch_over()
 
 
 class AnnounceSelf(Object):

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
 from transship.abc.settings import NO_COMPRESSION, QEMU_10_0
+from transship.control.commands.bitmap_mapping import (
+    BitmapMigrationNodeAlias,
+    node_aliases,
+    shown_mapping,
+)
 from transship.control.errors import generic
-from transship.control.qapi.declaring import Object, Size, UInt8, UInt64
+from transship.control.qapi.declaring import Object, Size, StrOrNull, UInt8, UInt64
 from transship.control.qapi.scalars import Names
 from transship.control.registry import CommandTable
 from transship.plugin.discovery import compression_names
 
 if TYPE_CHECKING:
-    from transship.abc.settings import Parameters
+    from transship.abc.settings import NodeAlias, Parameters
     from transship.control.registry import Context
 
 TABLE = CommandTable()
@@ -156,6 +161,13 @@ PARAMETERS: Final[Mapping[str, Parameter | Choice]] = {
     "downtime-limit": Parameter(
         "downtime_limit_s", "ms", 0, 2_000_000, "how long the guest may stand still"
     ),
+    "block-incremental": Parameter(
+        "block_incremental",
+        "",
+        0,
+        1,
+        "copy of disks only what they do not have from a base, with the capability block",
+    ),
     "multifd-channels": Parameter(
         "multifd_channels", "count", 1, 255, "channels for memory, with the capability multifd"
     ),
@@ -167,6 +179,15 @@ PARAMETERS: Final[Mapping[str, Parameter | Choice]] = {
     ),
     "multifd-zstd-level": Parameter(
         "multifd_zstd_level", "level", 0, 20, "how hard zstd tries; 0 is its own default"
+    ),
+    "tls-authz": Choice(
+        "tls_authz", "whom a destination lets in: an object, a file of rules, or empty for all"
+    ),
+    "tls-creds": Choice(
+        "tls_creds", "what secures the channels: an object, a folder, or empty for nothing"
+    ),
+    "tls-hostname": Choice(
+        "tls_hostname", "the name in the destination's certificate; empty for the address's host"
     ),
     "xbzrle-cache-size": Parameter(
         "xbzrle_cache_bytes", "bytes", 0, _TOP, "cache of sent pages; a power of two"
@@ -195,22 +216,23 @@ class MigrationParameters(Object):
     max_bandwidth: Size | None = None
     avail_switchover_bandwidth: Size | None = None
     downtime_limit: UInt64 | None = None
+    block_incremental: bool | None = None
     multifd_channels: UInt8 | None = None
     multifd_compression: CompressionMethod | None = None
     multifd_zlib_level: UInt8 | None = None
     multifd_zstd_level: UInt8 | None = None
+    tls_authz: StrOrNull | None = None
+    tls_creds: StrOrNull | None = None
+    tls_hostname: StrOrNull | None = None
     xbzrle_cache_size: Size | None = None
     max_cpu_throttle: UInt8 | None = None
+    block_bitmap_mapping: list[BitmapMigrationNodeAlias] | None = None
 
     lacking: ClassVar[Mapping[str, str]] = {
-        "block-bitmap-mapping": "it belongs to dirty bitmaps (transship-block)",
         "direct-io": "it belongs to mapped-ram",
         "max-postcopy-bandwidth": "there is no postcopy yet",
         "mode": "a migration is always a normal one",
         "multifd-qatzip-level": "no compression method is qatzip",
-        "tls-authz": "there is no TLS yet",
-        "tls-creds": "there is no TLS yet",
-        "tls-hostname": "there is no TLS yet",
         "vcpu-dirty-limit": "auto-converge is what slows a guest down",
         "x-checkpoint-delay": "there is no lock-step replication",
         "x-vcpu-dirty-limit-period": "auto-converge is what slows a guest down",
@@ -218,25 +240,48 @@ class MigrationParameters(Object):
     }
 
 
+class PresentParameters(MigrationParameters):
+    """The same as they are: nothing is ``null``."""
+
+    tls_authz: str | None = None
+    tls_creds: str | None = None
+    tls_hostname: str | None = None
+
+
 @TABLE.command("migrate-set-parameters")
 async def set_parameters(context: Context, arguments: MigrationParameters) -> None:
     """Change parameters, all that are given or none; holds for the migration under way as well."""
     given = {name: getattr(arguments, name.replace("-", "_")) for name in PARAMETERS}
-    change_parameters(context, {name: value for name, value in given.items() if value is not None})
+    changes = {name: value for name, value in given.items() if value is not None}
+    mapping = arguments.block_bitmap_mapping
+    change_parameters(context, changes, None if mapping is None else node_aliases(mapping))
 
 
 @TABLE.command("query-migrate-parameters")
-async def query_parameters(context: Context) -> MigrationParameters:
-    """All parameters that Transship has."""
+async def query_parameters(context: Context) -> PresentParameters:
+    """All parameters that Transship has; one that QEMU 10 lacks is there only if it is on."""
     present = context.host.settings.parameters
     values: dict[str, Any] = {
         name.replace("-", "_"): parameter.read(present) for name, parameter in PARAMETERS.items()
     }
-    return MigrationParameters(**values)
+    if not present.block_incremental:
+        values["block_incremental"] = None
+    if present.block_bitmap_mapping is not None:
+        values["block_bitmap_mapping"] = shown_mapping(present.block_bitmap_mapping)
+    return PresentParameters(**values)
 
 
-def change_parameters(context: Context, changes: Mapping[str, Value]) -> None:
+def change_parameters(
+    context: Context,
+    changes: Mapping[str, Value],
+    mapping: tuple[NodeAlias, ...] | None = None,
+) -> None:
     """Change parameters, in the operator's units, all of them or none.
+
+    Args:
+        context: Whose.
+        changes: Those of :data:`PARAMETERS`.
+        mapping: ``block-bitmap-mapping``, if it is to be changed.
 
     Raises:
         CommandError: A value is out of range, or does not go with the others.
@@ -250,6 +295,8 @@ def change_parameters(context: Context, changes: Mapping[str, Value]) -> None:
         raise generic(
             f"parameter 'xbzrle-cache-size' takes a power of two of at least {page_size} bytes"
         )
+    if mapping is not None:
+        values["block_bitmap_mapping"] = mapping
     host.set_parameters(values)
 
 

@@ -81,8 +81,10 @@ def _find(words: list[str]) -> tuple[MonitorCommand, str, list[str]]:
 
 
 async def _migrate(context: Context, arguments: Arguments) -> str:
-    flags = arguments.flags("dr")
-    migrate = migration_commands.Migrate(uri=arguments.required(), resume="r" in flags)
+    flags = arguments.flags("dbir")
+    migrate = migration_commands.Migrate(
+        uri=arguments.required(), resume="r" in flags, blk="b" in flags, inc="i" in flags
+    )
     arguments.end()
     await migration_commands.migrate(context, migrate)
     if "d" in flags:
@@ -110,7 +112,8 @@ async def _migrate_continue(context: Context, arguments: Arguments) -> str:
 async def _migrate_incoming(context: Context, arguments: Arguments) -> str:
     uri = arguments.required()
     arguments.end()
-    await context.host.start_incoming(uri, exits_on_error=False)
+    arrival = migration_commands.MigrateIncoming(uri=uri, exit_on_error=False)
+    await migration_commands.migrate_incoming(context, arrival)
     return ""
 
 
@@ -243,7 +246,10 @@ COMMANDS: Final = (
     MonitorCommand(("info migrate_parameters",), "", "show all parameters", _info_parameters),
     MonitorCommand(("info status",), "", "show whether the guest runs", _info_status),
     MonitorCommand(
-        ("migrate",), "[-d] [-r] uri", "move the guest to uri; it always goes on detached", _migrate
+        ("migrate",),
+        "[-d] [-b] [-i] [-r] uri",
+        "move the guest to uri, with -b or -i its disks; it goes on detached",
+        _migrate,
     ),
     MonitorCommand(
         ("migrate_cancel",), "", "cancel the migration that is under way", _migrate_cancel

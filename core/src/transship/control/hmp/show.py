@@ -65,6 +65,10 @@ def migration(info: MigrationInfo) -> Iterator[str]:
         yield f"setup: {info.setup_time} ms"
     if info.ram is not None:
         yield from _ram(info.ram)
+    if info.disk is not None:
+        yield f"transferred disk: {_kbytes(info.disk.transferred)}"
+        yield f"remaining disk: {_kbytes(info.disk.remaining)}"
+        yield f"total disk: {_kbytes(info.disk.total)}"
     if info.xbzrle_cache is not None:
         yield from _xbzrle(info.xbzrle_cache)
     if info.cpu_throttle_percentage is not None:

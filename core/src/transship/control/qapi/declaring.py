@@ -5,7 +5,8 @@ annotation                                QAPI
 ========================================  ====================================================
 ``str``, ``bool``, ``float``              ``str``, ``bool``, ``number``
 ``int``                                   ``int``: 64 bits, signed
-`UInt8`, `UInt16`, `UInt64`, `Size`       the C type of that name; ``int`` in the schema
+`UInt8` to `UInt64`, `Size`               the C type of that name; ``int`` in the schema
+:data:`StrOrNull`                         the alternate of that name
 :data:`AnyJson`                           any JSON value
 an :class:`enum.Enum` with text values    an enumeration
 ``Annotated[str, Names(...)]``            an enumeration of what is installed
@@ -39,18 +40,24 @@ from transship.control.qapi.scalars import (
     Integer,
     Number,
     Scalar,
+    TextOrNull,
     Type,
 )
 
 STR: Final = Scalar("str", "string", str)
+NULL: Final = Scalar("null", "null", type(None))
 BOOL: Final = Scalar("bool", "boolean", bool)
 INT: Final = Integer("int64", -(1 << 63), (1 << 63) - 1)
 
 UInt8: TypeAlias = Annotated[int, Integer("uint8", 0, (1 << 8) - 1)]
 UInt16: TypeAlias = Annotated[int, Integer("uint16", 0, (1 << 16) - 1)]
+UInt32: TypeAlias = Annotated[int, Integer("uint32", 0, (1 << 32) - 1)]
 UInt64: TypeAlias = Annotated[int, Integer("uint64", 0, (1 << 64) - 1, wraps=True)]
 Size: TypeAlias = Annotated[int, Integer("size", 0, (1 << 64) - 1, wraps=True)]
 """Bytes, or bytes per second."""
+
+StrOrNull: TypeAlias = Annotated[str, TextOrNull()]
+"""Text; a command gets no text for a ``null``."""
 
 AnyJson: TypeAlias = Annotated[object, Anything()]
 

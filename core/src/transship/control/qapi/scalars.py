@@ -108,6 +108,19 @@ class Number(Type):
 
 
 @dataclass(frozen=True, slots=True)
+class TextOrNull(Type):
+    """Text, or ``null``, which a command gets as no text."""
+
+    def check(self, value: object, place: str) -> str:
+        """The text."""
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            raise wrong_type(value, place, "a string or null")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
 class Anything(Type):
     """Any JSON value, as it is."""
 

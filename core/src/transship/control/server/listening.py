@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import trio
 
 from transship.control.server.limits import BACKLOG
 from transship.errors import ConnectError
-from transship.toolkit.socket_file import SocketFile
+from transship.toolkit import NetworkAddress, SocketFile, listen_on, resolve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from transship.control.address import QmpAddress
-
-_ADDRESS_IS_ABSENT: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
-"""This machine lacks the address, or its whole family (a container without IPv6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,55 +41,34 @@ async def listen(address: QmpAddress) -> AsyncIterator[Listening]:
             allowed.
     """
     with ExitStack() as stack:
-        try:
-            if address.path:
-                listening = _listen_on_path(address, stack)
-            else:
-                listening = await _listen_on_host(address, stack)
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or error
-            raise ConnectError(f"cannot listen on {address}: {why}") from error
-        yield listening
+        if address.path:
+            yield _listen_on_path(address, stack)
+        else:
+            yield await _listen_on_host(address, stack)
 
 
 def _listen_on_path(address: QmpAddress, stack: ExitStack) -> Listening:
     listening = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-    file = SocketFile.bind(listening, address.path)
-    stack.callback(file.remove)  # while the socket lives: nobody else's file can have its identity
-    listening.listen(BACKLOG)
+    try:
+        file = SocketFile.bind(listening, address.path)
+        stack.callback(file.remove)  # while the socket lives: no other file has its identity
+        listening.listen(BACKLOG)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConnectError(f"cannot listen on {address}: {why}") from error
     listening.setblocking(False)
     return Listening(replace(address, path=file.path), (trio.socket.from_stdlib_socket(listening),))
 
 
+@dataclass(frozen=True)
+class _Host(NetworkAddress):
+    def __str__(self) -> str:
+        return self.written("tcp")
+
+
 async def _listen_on_host(address: QmpAddress, stack: ExitStack) -> Listening:
-    """Listen on all addresses of a host; on the first of them, if any port will do."""
-    found = await trio.socket.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    sockets: list[trio.socket.SocketType] = []
-    failure: OSError | None = None
-    for family, _, _, _, where in found:
-        try:
-            listening = _listen_on(family, where, stack)
-        except OSError as error:
-            if error.errno not in _ADDRESS_IS_ABSENT:
-                raise
-            failure = error
-            continue
-        sockets.append(trio.socket.from_stdlib_socket(listening))
-        if not address.port:
-            break
-    if not sockets:
-        raise failure or OSError(errno.EADDRNOTAVAIL, "the name has no address")
-    return Listening(replace(address, port=sockets[0].getsockname()[1]), tuple(sockets))
-
-
-def _listen_on(family: int, where: Any, stack: ExitStack) -> socket.socket:
-    listening = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
-    listening.setblocking(False)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family == socket.AF_INET6:
-        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    listening.bind(where)
-    listening.listen(BACKLOG)
-    return listening
+    """Listen on all addresses of a host, on one port."""
+    host = _Host(address.host, address.port)
+    found = listen_on(host, await resolve(host, to_listen=True))
+    sockets = [trio.socket.from_stdlib_socket(stack.enter_context(one)) for one in found]
+    return Listening(replace(address, port=found[0].getsockname()[1]), tuple(sockets))

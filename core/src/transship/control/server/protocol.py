@@ -1,4 +1,4 @@
-"""The commands of the protocol itself, and those that name file descriptors."""
+"""The commands of the protocol itself, and those that hand file descriptors over."""
 
 from __future__ import annotations
 
@@ -39,6 +39,41 @@ class CommandName(Object):
 
 class DescriptorName(Object):
     fdname: str
+
+
+class AddFd(Object):
+    """A set, a new one if it is left out; and what the client wants to remember."""
+
+    fdset_id: int | None = None
+    opaque: str | None = None
+
+
+class AddfdInfo(Object):
+    """Where a descriptor went."""
+
+    fdset_id: int
+    fd: int
+
+
+class RemoveFd(Object):
+    """A descriptor of a set, all of them if it is left out."""
+
+    fdset_id: int
+    fd: int | None = None
+
+
+class FdsetFdInfo(Object):
+    """A descriptor of a set."""
+
+    fd: int
+    opaque: str | None = None
+
+
+class FdsetInfo(Object):
+    """A set, by the number that ``/dev/fdset/ID`` has."""
+
+    fdset_id: int
+    fds: list[FdsetFdInfo]
 
 
 VERSION: Final = Version(QemuVersion(10, 0, 2), f"transship {__version__}")
@@ -82,3 +117,26 @@ async def name_descriptor(context: Context, arguments: DescriptorName) -> None:
 async def close_descriptor(context: Context, arguments: DescriptorName) -> None:
     """Close a named file descriptor."""
     os.close(context.session.descriptors.take(arguments.fdname))
+
+
+@TABLE.command("add-fd")
+async def add_descriptor(context: Context, arguments: AddFd) -> AddfdInfo:
+    """Put the file descriptor that came with the command into a set, for ``/dev/fdset/ID``."""
+    descriptor = context.session.descriptors.claim(context.command_number)
+    fdset = context.session.fdsets.add(descriptor, arguments.fdset_id, arguments.opaque)
+    return AddfdInfo(fdset, descriptor)
+
+
+@TABLE.command("remove-fd")
+async def remove_descriptor(context: Context, arguments: RemoveFd) -> None:
+    """Close a file descriptor of a set, or all of them; a migration that uses one goes on."""
+    context.session.fdsets.remove(arguments.fdset_id, arguments.fd)
+
+
+@TABLE.command("query-fdsets")
+async def query_fdsets(context: Context) -> list[FdsetInfo]:
+    """List the sets of file descriptors."""
+    return [
+        FdsetInfo(fdset, [FdsetFdInfo(one.descriptor, one.opaque) for one in members])
+        for fdset, members in context.session.fdsets.members()
+    ]

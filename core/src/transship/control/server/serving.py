@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import socket
-import struct
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Final, final
 
 import msgspec
 import trio
 
 from transship.control.address import QmpAddress
+from transship.control.fdsets import FdSets
 from transship.control.registry import CommandTable
 from transship.control.server import protocol
 from transship.control.server.connection import Connection
@@ -21,15 +22,13 @@ from transship.control.server.limits import ACCEPT_PAUSE_S, CLIENTS
 from transship.control.server.listening import listen
 from transship.control.session import QmpCapability, Session
 from transship.errors import BlockedError
+from transship.toolkit import peer_process
 
 if TYPE_CHECKING:
     from transship.control.registry import D, Event
     from transship.hosting.host import Host
 
 _LOG: Final = logging.getLogger(__name__)
-
-_CREDENTIALS: Final = struct.Struct("iII")
-"""``struct ucred`` of unix(7): process, user, group."""
 
 
 async def serve(
@@ -57,12 +56,13 @@ async def serve(
         where = QmpAddress.parse(address)
     except ValueError as error:
         raise BlockedError(str(error)) from error
-    async with listen(where) as listening, trio.open_nursery() as nursery:
-        table = CommandTable.joined(protocol.TABLE, table)
-        server = Server(str(listening.address), host, table, nursery)
-        for one in listening.sockets:
-            nursery.start_soon(server._accept, one)
-        task_status.started(server)
+    with closing(FdSets()) as fdsets:
+        async with listen(where) as listening, trio.open_nursery() as nursery:
+            table = CommandTable.joined(protocol.TABLE, table)
+            server = Server(str(listening.address), host, table, fdsets, nursery)
+            for one in listening.sockets:
+                nursery.start_soon(server._accept, one)
+            task_status.started(server)
 
 
 @final
@@ -74,11 +74,17 @@ class Server:
     """
 
     def __init__(
-        self, address: str, host: Host, table: CommandTable, nursery: trio.Nursery
+        self,
+        address: str,
+        host: Host,
+        table: CommandTable,
+        fdsets: FdSets,
+        nursery: trio.Nursery,
     ) -> None:
         self.address = address
         self._host = host
         self._table = table
+        self._fdsets = fdsets
         self._nursery = nursery
         self._connections: set[Connection] = set()
         self._greeting = serialise({"QMP": _greeting()})
@@ -114,7 +120,7 @@ class Server:
 
     def _begin(self, connection: trio.socket.SocketType) -> None:
         try:
-            session = Session(_prepare(connection, self.address))
+            session = Session(_prepare(connection, self.address), fdsets=self._fdsets)
         except OSError:
             connection.close()  # the client is gone already
             return
@@ -145,9 +151,7 @@ def _prepare(connection: trio.socket.SocketType, address: str) -> str:
         OSError: The client is gone.
     """
     if connection.family == socket.AF_UNIX:
-        option = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        process, user, _ = _CREDENTIALS.unpack(option)
-        return f"process {process}, user {user} on {address}"
+        return f"{peer_process(connection) or 'a process'} on {address}"
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     host, port, *_ = connection.getpeername()
     return f"{host} port {port} on {address}"

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from transship.abc.section import NO_DESCRIPTOR, FromDescriptor
+from transship.abc.section import FromDescriptor
 from transship.engine.channels.rendezvous import MeetingPoint
 from transship.engine.channels.threads import receiver_in_thread
 from transship.engine.failures import concerning
 from transship.errors import MigrationError, RemoteError, StalledError, StreamError
-from transship.wire.multifd import INITIAL_BYTES, parse_initial_packet
+from transship.wire.multifd import parse_initial_packet
 from transship.wire.reader import Rendezvous
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class ChannelLoaders:
         elif count:
             hint = "set multifd-channels to the same on both sides"
         else:
-            hint = "switch the capability multifd on at the source, or off here"
+            hint = "switch the capability multifd on at the source, or off at the destination"
         return StalledError(
             f"nothing came over the extra channels for {self._stall_timeout_s:g} s",
             section=self._section.idstr,
@@ -231,9 +231,8 @@ class _Loader:
                     self._point.channel_arrives()
                     count = 0
                 elif isinstance(want, FromDescriptor):
-                    received = self.receiver.receive_with(want.receive)
-                    self.received_bytes += received or 0
-                    count = NO_DESCRIPTOR if received is None else received
+                    count = self.receiver.receive_with(want.receive)
+                    self.received_bytes += max(count, 0)
                 else:
                     count = self.receiver.receive(want)
                     self.received_bytes += count
@@ -242,9 +241,9 @@ class _Loader:
             return
 
 
-async def initial_packet_of(channel: Channel, timeout_s: float) -> bytes:
-    """What a channel begins with; nothing, if that is not there in time."""
-    first = bytearray(INITIAL_BYTES)
+async def beginning_of(channel: Channel, count: int, timeout_s: float) -> bytes:
+    """So many bytes that a channel begins with; nothing, if they are not there in time."""
+    first = bytearray(count)
     with trio.move_on_after(timeout_s):
         await channel.receive_into(memoryview(first))
         return bytes(first)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from transship.abc.channel import ExtraChannels
+from transship.abc.channel import NO_DESCRIPTOR, ExtraChannels
 from transship.engine.channels.threads import sender_in_thread
 from transship.errors import BlockedError, ChannelError
 from transship.wire.limits import MIB
@@ -37,7 +37,7 @@ def extra_channels_of(channel: Channel) -> ExtraChannels:
     Raises:
         BlockedError: Its transport has only one.
     """
-    extra = channel.capability(ExtraChannels)  # type: ignore[type-abstract]
+    extra = channel.capability(ExtraChannels)
     if extra is None:
         raise BlockedError(
             f"there is only one channel to {channel.peer}",
@@ -198,7 +198,7 @@ class _Lane:
         """Send what a piece of work is; returns how many bytes that was."""
         if work.send is not None:
             sent = self.sender.send_with(partial(work.send, number))
-            if sent is not None:
+            if sent != NO_DESCRIPTOR:
                 return sent
         return sum(map(self._send_segments, work.make(number)))
 

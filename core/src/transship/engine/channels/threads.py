@@ -28,7 +28,7 @@ def sender_in_thread(channel: Channel, timeout_s: float) -> BlockingSender:
         channel: Borrowed.
         timeout_s: How long a call may make no progress.
     """
-    blocking = blocking_of(channel)
+    blocking = channel.capability(Blocking)
     return (
         _LoopSender(channel, timeout_s) if blocking is None else blocking.blocking_sender(timeout_s)
     )
@@ -36,15 +36,10 @@ def sender_in_thread(channel: Channel, timeout_s: float) -> BlockingSender:
 
 def receiver_in_thread(channel: Channel) -> BlockingReceiver:
     """The receiving half of a channel, for such a thread; it waits for ever."""
-    blocking = blocking_of(channel)
+    blocking = channel.capability(Blocking)
     if blocking is None:
         return _LoopReceiver(channel, math.inf)
     return blocking.blocking_receiver(math.inf)
-
-
-def blocking_of(channel: Channel) -> Blocking | None:
-    """What its transport offers to threads."""
-    return channel.capability(Blocking)  # type: ignore[type-abstract]
 
 
 async def run_in_thread(work: Callable[[], T], interrupt: Callable[[], None]) -> T:
@@ -113,18 +108,5 @@ class _LoopSender(_Loop, BlockingSender):
 
 
 class _LoopReceiver(_Loop, BlockingReceiver):
-    def receive(self, targets: Sequence[memoryview]) -> int:
-        received = 0
-        for target in targets:
-            done = 0
-            while done < len(target):
-                with target[done:] as rest:
-                    count = self.receive_some(rest)
-                if not count:
-                    return received
-                done += count
-                received += count
-        return received
-
     def receive_some(self, target: memoryview) -> int:
         return self._run(lambda: self._channel.receive_some_into(target))

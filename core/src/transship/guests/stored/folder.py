@@ -19,7 +19,12 @@ from pathlib import Path
 
 from transship.errors import BlockedError, CheckpointError
 from transship.guests.stored.files import sync_folder, write_lasting
-from transship.guests.stored.manifest import DEVICE_FOLDER, RAM_FOLDER, UNCONFIRMED
+from transship.guests.stored.manifest import (
+    DEVICE_FOLDER,
+    DISK_FOLDER,
+    RAM_FOLDER,
+    UNCONFIRMED,
+)
 
 _WARNING = b"""\
 Everything of this machine is here, but the sender's last word never came: it may still have the
@@ -57,6 +62,22 @@ class PartialFolder:
                 found=error.strerror or str(error),
             ) from error
 
+    def check_still_free(self) -> None:
+        """Refuse to go on where something has taken the place meanwhile.
+
+        Raises:
+            CheckpointError: Something has.
+        """
+        try:
+            check_free(self.target)
+        except BlockedError as error:
+            raise CheckpointError(
+                f"something took the place of the checkpoint meanwhile: {self.target}",
+                expected=error.expected,
+                found=error.found,
+                hint="another receive into the same folder, perhaps",
+            ) from error
+
     def mark_unconfirmed(self) -> None:
         """Say in the folder that the source may still have the guest.
 
@@ -72,8 +93,9 @@ class PartialFolder:
         Raises:
             OSError: The disk is broken.
         """
-        for folder in (RAM_FOLDER, DEVICE_FOLDER, "."):
-            sync_folder(self.path / folder)
+        for folder in (RAM_FOLDER, DEVICE_FOLDER, DISK_FOLDER, "."):
+            if (self.path / folder).exists():
+                sync_folder(self.path / folder)
         sync_folder(self.path.parent)
 
     def confirm(self) -> Path:

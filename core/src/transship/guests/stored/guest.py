@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import msgspec
 import trio
 
 from transship.errors import (
     CheckpointError,
     LocalError,
     MigrationError,
+    RemoteError,
     StreamError,
 )
 from transship.guests.recorded import RecordedGuest
+from transship.guests.stored.disks import image_of, make_disk, open_disk
 from transship.guests.stored.files import read_plain, write_lasting
 from transship.guests.stored.folder import PartialFolder
 from transship.guests.stored.images import ImageBlock
 from transship.guests.stored.manifest import (
     DESCRIPTION,
     DEVICE_FOLDER,
+    DISK_FOLDER,
+    DISK_VERSION,
     MANIFEST,
     RAM_FOLDER,
     UNCONFIRMED,
+    VERSION,
     DeviceFile,
+    DiskImage,
     Manifest,
     PageCounts,
     RamImage,
@@ -34,11 +42,13 @@ from transship.guests.stored.manifest import (
 from transship.guests.stored.names import encode_name, is_plain, unused_name
 from transship.guests.stored.section import StoredSection
 from transship.wire.description import compose
-from transship.wire.limits import DESCRIPTION_BYTES, DEVICE_BYTES, RAM_BYTES
+from transship.wire.limits import DESCRIPTION_BYTES, DEVICE_BYTES, DISKS, RAM_BYTES
 from transship.wire.vmdesc import parse_description
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from transship.abc.disk import Disk
 
 
 class StoredGuest(RecordedGuest[ImageBlock]):
@@ -61,6 +71,8 @@ class StoredGuest(RecordedGuest[ImageBlock]):
         self.source = source
         self.manifest: Manifest | None = None
         self._sections: list[StoredSection] = []
+        self._disks: list[Disk] = []
+        self._disk_sizes: Mapping[str, int] = {}
         self._description: bytes | None = None
         self._folder: PartialFolder | None = None
 
@@ -68,7 +80,12 @@ class StoredGuest(RecordedGuest[ImageBlock]):
 
     @classmethod
     def create(
-        cls, directory: Path, *, source: str | None = None, max_ram_bytes: int = RAM_BYTES
+        cls,
+        directory: Path,
+        *,
+        source: str | None = None,
+        max_ram_bytes: int = RAM_BYTES,
+        disk_sizes: Mapping[str, int] | None = None,
     ) -> Self:
         """Begin a checkpoint, as the destination of one migration.
 
@@ -76,6 +93,9 @@ class StoredGuest(RecordedGuest[ImageBlock]):
             directory: The folder to be made; missing, or empty.
             source: Where the guest comes from, for people.
             max_ram_bytes: How much RAM is accepted.
+            disk_sizes: How many bytes each disk has, by its name: a stream does not tell. Without,
+                a disk is taken to end with the last MiB that came. If there are any, a disk that is
+                not among them is refused.
 
         Raises:
             BlockedError: There is something already, or no folder can be made there.
@@ -83,12 +103,41 @@ class StoredGuest(RecordedGuest[ImageBlock]):
         folder = PartialFolder(directory)
         guest = cls(folder.path, source, max_ram_bytes)
         guest._folder = folder
+        guest._disk_sizes = disk_sizes or {}
         return guest
 
     def _make_block(self, idstr: str, length: int) -> ImageBlock:
         name = unused_name(idstr, {block.path.name.lower() for block in self._blocks})
         path = self._partial.path / RAM_FOLDER / name
         return ImageBlock.create(idstr, path, length, self.page_size)
+
+    def disks(self) -> Sequence[Disk]:
+        """Those that have come; those of an opened checkpoint can only be read."""
+        return self._disks
+
+    def attach_disk(self, name: str) -> Disk:
+        """Make room for a disk.
+
+        Raises:
+            RemoteError: Its size was not given, or there are too many.
+            CheckpointError: There is no room.
+        """
+        for disk in self._disks:
+            if disk.name == name:
+                return disk
+        if self._disk_sizes and name not in self._disk_sizes:
+            raise RemoteError(
+                f"the source has a disk {name!r} whose size was not given",
+                expected=" or ".join(map(repr, self._disk_sizes)),
+                found=repr(name),
+            )
+        if len(self._disks) == DISKS:
+            raise RemoteError(
+                "the source has too many disks", expected=f"at most {DISKS}", found="one more"
+            )
+        folder = self._partial.path / DISK_FOLDER
+        self._disks.append(make_disk(folder, name, self._disk_sizes.get(name), self._disks))
+        return self._disks[-1]
 
     def set_description(self, text: bytes) -> None:
         """Take the VMDESCRIPTION as it came; otherwise it is put together from the records."""
@@ -98,11 +147,14 @@ class StoredGuest(RecordedGuest[ImageBlock]):
         """Write everything, so that it survives a power cut; the name stays temporary.
 
         Raises:
-            CheckpointError: It cannot be written.
+            CheckpointError: It cannot be written, or its place is no longer free.
         """
         for block in self._blocks:
             await trio.to_thread.run_sync(self._write, block.flush)
+        for disk in self._disks:
+            await trio.to_thread.run_sync(self._write, disk.flush)
         await trio.to_thread.run_sync(self._write, self._write_rest)
+        self._partial.check_still_free()
 
     async def commit(self) -> None:
         """Give the folder its name: the guest is ours.
@@ -196,6 +248,12 @@ class StoredGuest(RecordedGuest[ImageBlock]):
                 for block in self._blocks
             ],
             devices=devices,
+            disks=[
+                DiskImage(disk.name, image_of(disk).path.name, disk.size_bytes)
+                for disk in self._disks
+            ]
+            or msgspec.UNSET,
+            version=DISK_VERSION if self._disks else VERSION,
         )
 
     @property
@@ -234,6 +292,7 @@ class StoredGuest(RecordedGuest[ImageBlock]):
         try:
             guest._open_ram(manifest)
             guest._open_devices(manifest)
+            guest._open_disks(manifest)
         except MigrationError:
             guest.close()
             raise
@@ -288,6 +347,14 @@ class StoredGuest(RecordedGuest[ImageBlock]):
                 found=f"{size} bytes",
             )
 
+    def _open_disks(self, manifest: Manifest) -> None:
+        disks = manifest.disks or []
+        for disk in disks:
+            self._check_name(disk.file, DISK_FOLDER)
+            path = self.path / DISK_FOLDER / disk.file
+            self._disks.append(open_disk(disk.name, path, disk.size))
+        self._check_unique("disk", [disk.name for disk in disks])
+
     def _read_description(self, manifest: Manifest) -> Sequence[str]:
         """Read the description, and cut it into those of the devices."""
         path = self.path / DESCRIPTION
@@ -323,6 +390,14 @@ class StoredGuest(RecordedGuest[ImageBlock]):
                 found=f"{len(found)} devices, or others",
             )
         return [device.text for device in described]
+
+    def close(self) -> None:
+        """Close everything; idempotent. What is still looked at goes with its last view."""
+        super().close()
+        for disk in self._disks:
+            with suppress(OSError):  # what must last was flushed before
+                disk.device.close()
+        self._disks = []
 
     def _check_name(self, name: str, folder: str) -> None:
         if not is_plain(name):

@@ -9,6 +9,8 @@ import msgspec
 from transship.errors import CheckpointError
 from transship.wire.limits import (
     DEVICE_BYTES,
+    DISK_BYTES,
+    DISKS,
     IDSTR_BYTES,
     MACHINE_NAME_BYTES,
     RAM_BLOCKS,
@@ -21,11 +23,14 @@ if TYPE_CHECKING:
 
 FORMAT: Final = "transship-checkpoint"
 VERSION: Final = 1
+DISK_VERSION: Final = 2
+"""Of a checkpoint with disks; whoever does not know of them must not send it without."""
 
 MANIFEST: Final = "machine.json"
 DESCRIPTION: Final = "vmdesc.json"
 RAM_FOLDER: Final = "ram"
 DEVICE_FOLDER: Final = "devices"
+DISK_FOLDER: Final = "disks"
 UNCONFIRMED: Final = "UNCONFIRMED"
 
 MANIFEST_BYTES: Final = 64 * 1024 * 1024
@@ -84,6 +89,20 @@ class DeviceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: Annotated[int, msgspec.Meta(ge=0, le=DEVICE_BYTES)]
 
 
+class DiskImage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A disk.
+
+    Args:
+        name: In the stream.
+        file: Name in the folder ``disks``.
+        size: Bytes of the disk, as far as it is known, and of the file.
+    """
+
+    name: Idstr
+    file: FileName
+    size: Annotated[int, msgspec.Meta(gt=0, le=DISK_BYTES)]
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The whole file; RAM blocks and devices are in stream order.
 
@@ -97,6 +116,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         source: Where it came from, for people.
         ram: The RAM blocks.
         devices: The device sections.
+        disks: The disks, in the order in which they came; left out if there are none.
     """
 
     format: str = FORMAT
@@ -108,6 +128,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     source: str | None
     ram: Annotated[list[RamImage], msgspec.Meta(max_length=RAM_BLOCKS)]
     devices: Annotated[list[DeviceFile], msgspec.Meta(max_length=SECTIONS)]
+    disks: (
+        Annotated[list[DiskImage], msgspec.Meta(min_length=1, max_length=DISKS)] | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 class _Kind(msgspec.Struct):
@@ -144,14 +167,14 @@ def read_manifest(directory: Path) -> Manifest:
         )
     try:
         kind = msgspec.json.decode(text, type=_Kind)
-        if (kind.format, kind.version) != (FORMAT, VERSION):
+        if kind.format != FORMAT or kind.version not in (VERSION, DISK_VERSION):
             raise CheckpointError(
                 f"{path} describes something else",
-                expected=f"{FORMAT}, version {VERSION}",
+                expected=f"{FORMAT}, version {VERSION} or {DISK_VERSION}",
                 found=f"{kind.format[:64]}, version {kind.version}",
             )
         return msgspec.json.decode(text, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CheckpointError(
-            f"{path} is wrong", expected=f"the members of {FORMAT} {VERSION}", found=str(error)
+            f"{path} is wrong", expected=f"the members of {FORMAT}", found=str(error)
         ) from error

@@ -42,10 +42,15 @@ _READERS: Final[Mapping[str, Callable[[str], int]]] = {
 }
 """How people write a value, by QMP's unit. A number alone is in that unit, as everywhere."""
 
+_NAME: Final = "name"
+"""Unit of what is a name, also where it looks like a number or a switch."""
+
 _QEMUS_OWN: Final[Mapping[str, str]] = {
     "max-postcopy-bandwidth": "bytes/s",
+    "mode": _NAME,
     "x-checkpoint-delay": "ms",
     "x-vcpu-dirty-limit-period": "ms",
+    "zero-page-detection": _NAME,
 }
 """Units of the parameters that a QEMU has and we do not."""
 
@@ -56,12 +61,6 @@ def _units() -> Mapping[str, str]:
     from transship.control.commands.parameters import PARAMETERS
 
     return {**_QEMUS_OWN, **{name: one.unit for name, one in PARAMETERS.items()}}
-
-
-_WORDS: Final = frozenset(
-    {"mode", "multifd-compression", "tls-authz", "tls-creds", "tls-hostname", "zero-page-detection"}
-)
-"""Parameters that are text, also where it looks like a number or a switch."""
 
 
 def parse_parameters(settings: Iterable[str]) -> dict[str, Value]:
@@ -100,11 +99,12 @@ def parse_capabilities(settings: Iterable[str]) -> dict[str, bool]:
 
 
 def _value(name: str, text: str) -> Value:
-    if name in _WORDS:
+    unit = _units().get(name, "")
+    if unit == _NAME:
         return text
     if re.fullmatch(r"-?[0-9]+", text):
         return int(text)
-    if (read := _READERS.get(_units().get(name, ""))) is not None:
+    if (read := _READERS.get(unit)) is not None:
         try:
             return read(text)
         except ValueError as error:

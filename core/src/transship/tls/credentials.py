@@ -1,0 +1,192 @@
+"""Certificates and keys in a folder, under the names that QEMU and libvirt give them."""
+
+from __future__ import annotations
+
+import enum
+import ssl
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from transship.abc.security import ChannelSecurity
+from transship.errors import BlockedError, TlsError
+from transship.tls.channel import TlsChannel, Wire, shake_hands
+from transship.tls.failures import plain_reason
+from transship.tls.names import distinguished_name, shown
+from transship.tls.session import Session
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transship.abc.channel import Channel
+    from transship.tls.authorization import AccessList
+
+_CA: Final = "ca-cert.pem"
+_REVOKED: Final = "ca-crl.pem"
+
+
+class Endpoint(enum.Enum):
+    """Which side of a handshake: the source is the client."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+
+@dataclass(frozen=True, slots=True)
+class X509Credentials:
+    """A folder with ``ca-cert.pem``, ``{server,client}-cert.pem``, ``{server,client}-key.pem``.
+
+    Args:
+        folder: Where they are. ``ca-crl.pem``, a list of revoked certificates, is used if it is
+            there. A client needs a certificate of its own only if the server wants to see one.
+        endpoint: Which of them to use.
+        verify_peer: Whether the peer must have a certificate that the authority has signed.
+        password: Of the key, if it is encrypted.
+    """
+
+    folder: Path
+    endpoint: Endpoint
+    verify_peer: bool = True
+    password: str | None = field(default=None, repr=False)
+
+    def context(self) -> ssl.SSLContext:
+        """Load them.
+
+        Raises:
+            BlockedError: One is missing, cannot be read, or does not fit the others.
+        """
+        is_server = self.endpoint is Endpoint.SERVER
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if is_server else ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
+        context.check_hostname = self.verify_peer and not is_server
+        context.verify_mode = ssl.CERT_REQUIRED if self.verify_peer else ssl.CERT_NONE
+        own = [self.folder / f"{self.endpoint.value}-{part}.pem" for part in ("cert", "key")]
+        if is_server:
+            context.num_tickets = 0  # nobody comes back to a session
+        if is_server or _is_there(own[0]):
+            for path in own:
+                _check_readable(path)
+            self._load_own(context, *own)
+        if self.verify_peer:
+            self._load_trusted(context, _CA)
+            if _is_there(self.folder / _REVOKED):
+                self._load_trusted(context, _REVOKED)
+                context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        return context
+
+    def _load_own(self, context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+        try:
+            context.load_cert_chain(certificate, key, lambda: self.password or "")
+        except (ssl.SSLError, ValueError) as error:
+            raise BlockedError(
+                f"{certificate} and {key.name} cannot be used: {plain_reason(error)}",
+                expected="a certificate and its key, in PEM",
+                hint="a key that is encrypted needs its password" if not self.password else None,
+            ) from error
+
+    def _load_trusted(self, context: ssl.SSLContext, name: str) -> None:
+        path = self.folder / name
+        _check_readable(path)
+        try:
+            context.load_verify_locations(path)
+        except ssl.SSLError as error:
+            raise BlockedError(f"{path} cannot be used: {plain_reason(error)}") from error
+
+
+class X509Security(ChannelSecurity):
+    """TLS with certificates.
+
+    Args:
+        credentials: Of this side; loaded now.
+        hostname: The name that the destination's certificate must have; None for the host of the
+            channel's address. Of no meaning to a server.
+        access: Whom a server lets in; None for everybody whom it has verified.
+
+    Raises:
+        BlockedError: The credentials cannot be used, or verify nobody whom ``access`` could name.
+    """
+
+    def __init__(
+        self,
+        credentials: X509Credentials,
+        *,
+        hostname: str | None = None,
+        access: AccessList | None = None,
+    ) -> None:
+        if access is not None and not credentials.verify_peer:
+            raise BlockedError(
+                "whom tls-authz lets in cannot be known, as the credentials verify nobody",
+                hint="switch verify-peer on, or leave tls-authz empty",
+            )
+        self._context = credentials.context()
+        self._credentials = credentials
+        self._hostname = hostname
+        self._access = access
+
+    async def secure(self, channel: Channel) -> Channel:
+        """Shake hands; see :meth:`~transship.abc.ChannelSecurity.secure`."""
+        is_source = self._credentials.endpoint is Endpoint.CLIENT
+        wire = Wire(channel, source_side=is_source)
+        session = Session(
+            self._context,
+            channel.peer,
+            server_side=not is_source,
+            hostname=self._name_of(channel) if is_source else None,
+        )
+        await shake_hands(session, wire, channel.peer)
+        if self._access is not None and not is_source:
+            self._let_in(self._access, session, channel.peer)
+        return TlsChannel(channel, session, source_side=is_source, secure=self.secure)
+
+    def _name_of(self, channel: Channel) -> str | None:
+        name = self._hostname or _without_zone(channel.host)
+        if name is None and self._credentials.verify_peer:
+            raise BlockedError(
+                f"there is no host name to look for in the certificate of {channel.peer}",
+                hint="set tls-hostname to the name that is in it",
+            )
+        return name
+
+    @staticmethod
+    def _let_in(access: AccessList, session: Session, peer: str) -> None:
+        subject = session.certificate().get("subject", ())
+        identity = distinguished_name(subject)  # type: ignore[arg-type]
+        if not access.allows(identity):
+            raise TlsError(
+                f"{peer} is not let in",
+                expected="a name that tls-authz allows",
+                found=shown(identity) or "no name in its certificate",
+            )
+
+
+def _check_readable(path: Path) -> None:
+    """Say which file is missing: the library does not."""
+    try:
+        path.open("rb").close()
+    except (OSError, ValueError) as error:
+        raise _unusable(path, error) from error
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file; one that cannot be seen is no reason to do without it.
+
+    Raises:
+        BlockedError: Nobody can say.
+    """
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as error:
+        raise _unusable(path, error) from error
+    return True
+
+
+def _unusable(path: Path, error: OSError | ValueError) -> BlockedError:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return BlockedError(f"{str(path)!r}: {reason}", hint="tls-creds names its folder")
+
+
+def _without_zone(host: str | None) -> str | None:
+    """A host's address as certificates have it: ``fe80::1``, not ``fe80::1%eth0``."""
+    return host.partition("%")[0] if host and ":" in host else host

@@ -1,0 +1,124 @@
+"""What the parameters of a migration name: credentials and rules, as objects or as files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from transship.errors import BlockedError
+from transship.tls.authorization import AccessList, Format, Policy, Rule
+from transship.tls.credentials import Endpoint, X509Credentials, X509Security
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from transship.abc.settings import Parameters
+
+_FILE_BYTES: Final = 1024 * 1024
+"""A file of rules that is larger is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class RulesFile:
+    """Rules of access in a file, as QEMU's ``authz-list-file`` has them; read when needed."""
+
+    path: Path
+
+    def read(self) -> AccessList:
+        """The rules.
+
+        Raises:
+            BlockedError: It cannot be read, or has none.
+        """
+        try:
+            with self.path.open("rb") as file:
+                text = file.read(_FILE_BYTES + 1)
+            if len(text) > _FILE_BYTES:
+                raise ValueError(f"more than {_FILE_BYTES} bytes")
+            return access_list(json.loads(text))
+        except OSError as error:
+            raise BlockedError(
+                f"{str(self.path)!r}: {error.strerror}", hint="tls-authz names a file of rules"
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise BlockedError(f"{self.path} has no rules of access: {error}") from error
+
+
+def security_of(
+    parameters: Parameters, endpoint: Endpoint, objects: Mapping[str, object]
+) -> X509Security | None:
+    """What secures the channels of one side of a migration; None for nothing.
+
+    Args:
+        parameters: Name it. What has a slash is a path, anything else an object.
+        endpoint: Which side.
+        objects: By name: :class:`X509Credentials`, :class:`AccessList`, :class:`RulesFile`.
+
+    Raises:
+        BlockedError: There is no such thing, or it cannot be used.
+    """
+    if not parameters.tls_creds:
+        return None
+    if "/" in parameters.tls_creds:
+        credentials = X509Credentials(Path(parameters.tls_creds), endpoint)
+    else:
+        found = objects.get(parameters.tls_creds)
+        if not isinstance(found, X509Credentials):
+            raise _no_such("tls-creds", parameters.tls_creds)
+        credentials = found
+        if credentials.endpoint is not endpoint:
+            raise BlockedError(
+                f"the credentials {parameters.tls_creds!r} are of the wrong side",
+                expected=f"endpoint {endpoint.value!r}",
+                found=f"endpoint {credentials.endpoint.value!r}",
+            )
+    return X509Security(
+        credentials,
+        hostname=parameters.tls_hostname or None,
+        access=_access(parameters.tls_authz, objects) if endpoint is Endpoint.SERVER else None,
+    )
+
+
+def access_list(data: Any) -> AccessList:
+    """Rules as plain data: ``{"policy": "deny", "rules": [{"match": ..., "policy": "allow"}]}``.
+
+    Raises:
+        ValueError: They are none.
+    """
+    if not isinstance(data, dict) or data.keys() - {"policy", "rules"}:
+        raise ValueError("expected an object with 'policy' and 'rules'")
+    rules = data.get("rules", [])
+    if not isinstance(rules, list):
+        raise ValueError("'rules' is no list")
+    return AccessList(tuple(map(_rule, rules)), Policy(data.get("policy", "deny")))
+
+
+def _rule(data: Any) -> Rule:
+    if not isinstance(data, dict) or data.keys() - {"match", "policy", "format"}:
+        raise ValueError(f"{data!r} is no rule: expected 'match', 'policy' and 'format'")
+    if not isinstance(data.get("match"), str) or "policy" not in data:
+        raise ValueError(f"{data!r} lacks 'match' or 'policy'")
+    return Rule(data["match"], Policy(data["policy"]), Format(data.get("format", "exact")))
+
+
+def _access(name: str, objects: Mapping[str, object]) -> AccessList | None:
+    if not name:
+        return None
+    if "/" in name:
+        return RulesFile(Path(name)).read()
+    match objects.get(name):
+        case RulesFile() as file:
+            return file.read()
+        case AccessList() as rules:
+            return rules
+    raise _no_such("tls-authz", name)
+
+
+def _no_such(parameter: str, name: str) -> BlockedError:
+    return BlockedError(
+        f"parameter {parameter!r} names no such object",
+        expected="one made with object-add, or a path with a slash in it",
+        found=repr(name),
+    )
