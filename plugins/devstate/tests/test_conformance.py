@@ -1,108 +1,108 @@
-"""The plugin as the core sees it: its hooks, and its sections in a registry."""
+"""The section of a declared device passes the kit, old versions included."""
 
 from __future__ import annotations
 
-import io
-from importlib.metadata import entry_points
 from types import SimpleNamespace as State
+from typing import TYPE_CHECKING
 
 import pytest
 
-from transship.abc import Device, Guest, Settings
-from transship.errors import StreamError
-from transship.plugin import hookspecs
-from transship.plugin.registry import SectionRegistry, new_manager, register
+from transship.abc import Device
+from transship.testing import FakeGuest, GoldenSection, SavedRecord
+from transship.testing.pytest_plugin import SectionConformance
+from transship.testing.section_case import ram_and_devices
 from transship.wire.constants import RecordType
-from transship.wire.events import SectionHeader
-from transship.wire.fields import VMState, uint8
-from transship.wire.reader import StreamReader, drive
+from transship.wire.elements import UINT16
+from transship.wire.fields import (
+    VMState,
+    array,
+    buffer,
+    qtailq,
+    uint8,
+    uint32,
+    validate,
+    varray,
+    vbuffer,
+)
 from transship_devstate import plugin
 
-TOY = VMState("toy", version_id=3, minimum_version_id=2, fields=[uint8("a")])
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transship.testing import MakeGuest
+    from transship.testing.pytest_plugin import SectionPlugin
+
+REQUEST = VMState("card/request", fields=[uint32("sector")], factory=lambda: State(sector=0))
+CARD = VMState(
+    "card",
+    version_id=3,
+    minimum_version_id=2,
+    fields=[
+        uint8("status"),
+        array("registers", UINT16, 3),
+        buffer("mac", 6, since=3),
+        uint32("length"),
+        validate("the buffer is not too long", lambda card, _: card.length <= 4096),
+        vbuffer("data", "length", alloc=True),
+        uint8("used"),
+        varray("queue", UINT16, "used"),
+        qtailq("requests", REQUEST),
+    ],
+    subsections=[
+        VMState("card/error", fields=[uint8("error")], needed=lambda card: card.error > 0)
+    ],
+)
 
 
-class Machine(Guest):
-    """As much of a guest as the factory asks."""
-
-    machine = "test"
-
-    def __init__(self, *devices: Device) -> None:
-        self._devices = devices
-
-    def devices(self) -> tuple[Device, ...]:
-        return self._devices
-
-    def ram_blocks(self) -> list[object]:  # type: ignore[override]
-        raise NotImplementedError
-
-    def dirty_log(self) -> object:  # type: ignore[override]
-        raise NotImplementedError
-
-    @property
-    def is_running(self) -> bool:
-        return False
-
-    async def pause(self) -> None:
-        raise NotImplementedError
-
-    async def resume(self) -> None:
-        raise NotImplementedError
+def guest(**changed: object) -> FakeGuest:
+    attributes: dict[str, object] = {
+        "status": 1,
+        "registers": [1, 2, 3],
+        "mac": b"\2\0\0\0\0\1",
+        "length": 5,
+        "data": b"hello",
+        "used": 2,
+        "queue": [7, 8, 0, 0],
+        "requests": [State(sector=9), State(sector=10)],
+        "error": 4,
+    }
+    return FakeGuest({}, devices=[Device("0/card", CARD, State(**(attributes | changed)))])
 
 
-def registry(*devices: Device) -> SectionRegistry:
-    manager = new_manager(hookspecs.SectionFactoryHooks)
-    register(manager, plugin, "devstate", "transship-devstate")
-    (sections,) = manager.hook.create_sections(guest=Machine(*devices), settings=Settings())
-    return SectionRegistry(sections)
-
-
-def test_entry_point_leads_to_the_plugin() -> None:
-    (point,) = entry_points(group="transship.sections", name="devstate")
-    assert point.load() is plugin
-
-
-def test_each_device_becomes_a_section_in_the_guest_s_order() -> None:
-    sections = registry(
-        Device("b/toy", TOY, State(a=1)), Device("toy", TOY, State(a=2), instance_id=1)
+def empty_guest() -> FakeGuest:
+    return guest(
+        status=0, mac=bytes(6), length=0, data=b"", used=0, queue=[0] * 4, requests=[], error=0
     )
-    found = [
-        (one.idstr, one.instance_id, one.version_id, one.minimum_version_id, one.is_live)
-        for one in sections
-    ]
-    assert found == [("b/toy", 0, 3, 2, False), ("toy", 1, 3, 2, False)]
 
 
-def test_guest_without_devices_has_no_sections() -> None:
-    assert list(registry()) == []
+VERSION_2 = bytes.fromhex("05 000100020003 00000002 6869 01 0009 00".replace(" ", ""))
 
 
-def test_section_saves_and_loads_through_its_hooks_alone() -> None:
-    sections = registry(Device("toy", TOY, State(a=9)))
-    section = sections.find("toy", 0)
-    assert section
-    assert section.description() is None
-    assert list(sections.complete(section)) == [b"\x09"]
-    text = section.description()
-    assert text
-    assert '"vmsd_name": "toy", "version": 3' in text
-    state = State(a=0)
-    sections = registry(Device("toy", TOY, state))
-    section = sections.find("toy", 0)
-    assert section
-    reader = StreamReader()
-    header = SectionHeader(RecordType.SECTION_FULL, 0, "toy", 0, 2)
-    source = io.BytesIO(b"\x09\x7e")
-    drive(sections.load(section, header, reader), reader, source.readinto)
-    assert state.a == 9
-    assert bytes(reader.buffered()) == b"\x7e"
+class TestDevice(SectionConformance):
+    @pytest.fixture
+    def plugin(self) -> SectionPlugin:
+        return plugin
 
+    @pytest.fixture
+    def make_guest(self) -> MakeGuest:
+        return guest
 
-@pytest.mark.parametrize("version", [1, 4])
-def test_section_refuses_versions_that_it_does_not_declare(version: int) -> None:
-    sections = registry(Device("toy", TOY, State(a=0)))
-    section = sections.find("toy", 0)
-    assert section
-    reader = StreamReader()
-    header = SectionHeader(RecordType.SECTION_FULL, 0, "toy", 0, version)
-    with pytest.raises(StreamError, match="unsupported version"):
-        drive(sections.load(section, header, reader), reader, io.BytesIO(b"\1").readinto)
+    @pytest.fixture
+    def make_destination(self) -> MakeGuest:
+        return empty_guest
+
+    @pytest.fixture
+    def golden(self) -> Sequence[GoldenSection]:
+        state = ram_and_devices(
+            guest(
+                status=5,
+                mac=bytes(6),
+                length=2,
+                data=b"hi",
+                used=1,
+                queue=[9, 0, 0, 0],
+                requests=[],
+                error=0,
+            )
+        )
+        return [GoldenSection(2, [SavedRecord(RecordType.SECTION_FULL, VERSION_2)], state)]

@@ -207,15 +207,15 @@ REFUSED: dict[str, tuple[Field, dict[str, Any], str, str, str]] = {
         {"a": [0, 0, 0]},
         "0001 0002 00",
         "toy.a[2]",
-        "1 bytes",
+        "1 byte",
     ),
-    "end in a part": (subarray("a", UINT8, 2, 2), {"a": [0] * 4}, "01", "toy.a[3]", "1 bytes"),
+    "end in a part": (subarray("a", UINT8, 2, 2), {"a": [0] * 4}, "01", "toy.a[3]", "1 byte"),
     "end in a struct of an array": (
         array("a", POINT, 2),
         {"a": [None, None]},
         "010203",
         "toy.a[1].y",
-        "1 bytes",
+        "1 byte",
     ),
     "more elements than room": (
         varray("a", UINT8, "n"),
@@ -321,7 +321,7 @@ def test_error_names_device_field_offset_expected_and_found() -> None:
         load(cpu, State(mode=0, regs=State(r=[0] * 4)), bytes(1 + 4 * 3 + 2), offset=100)
     assert str(caught.value) == (
         "section 'cpu', offset 115: cpu.regs.r[3]: the stream ends early; "
-        "expected 1 bytes; found 0 bytes and the end"
+        "expected 1 byte; found 0 bytes and the end"
     )
 
 

@@ -6,7 +6,7 @@ import io
 import mmap
 from typing import TYPE_CHECKING, NamedTuple
 
-from transship.abc import Capability, ChannelWork, Parameters, Settings
+from transship.abc import Capability, ChannelWork, FileWork, Parameters, RemoteWork, Settings
 from transship.memory.ramblock import RAMBlock
 from transship.testing.guests import FakeGuest
 from transship.wire.constants import RecordType
@@ -96,7 +96,7 @@ def collect(segments: Segments, meanwhile: Callable[[], object] = lambda: None) 
             segment = next(segments)
         except StopIteration as stop:
             return Saved(bytes(body + b"".join(borrowed)), stop.value)
-        assert not isinstance(segment, ChannelWork)
+        assert not isinstance(segment, ChannelWork | FileWork | RemoteWork)
         borrowed.append(segment)
         if len(borrowed) == 3:
             body += borrowed.pop(0)

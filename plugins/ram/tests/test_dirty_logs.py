@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, get_args
 import pytest
 from ram_helpers import PAGE, OpenGuest, load, ram_section
 
-from transship.abc import Capability, ChannelWork, Parameters, Settings
+from transship.abc import Capability, ChannelWork, FileWork, Parameters, RemoteWork, Settings
 from transship.errors import LocalError
 from transship.guests.choosing import DirtyLogKind, dirty_log_for
 from transship.memory.ramblock import RAMBlock
@@ -66,6 +66,7 @@ def everything(segments: Segments) -> bytes:
         if isinstance(segment, ChannelWork):
             sent += b"".join(piece for some in segment.make(0) for piece in some)
         else:
+            assert not isinstance(segment, FileWork | RemoteWork)
             sent += segment
     return bytes(sent)
 
@@ -95,7 +96,7 @@ def test_what_a_page_was_between_two_comparisons_is_not_sent(way: str) -> None:
         guest.fill(2, b"UNSEEN#!")
         bodies.append(everything(section.iterate(UNLIMITED)))
         guest.fill(2, b"page %d. " % lap)
-    assert section.pending(exact=True).total == 0
+    assert section.pending(exact=True).must_precopy == 0
     bodies.append(everything(section.complete()))
     assert b"page 0. " in b"".join(bodies)
     assert b"UNSEEN" not in b"".join(bodies)
@@ -117,7 +118,7 @@ def test_writes_that_no_kernel_sees_arrive_when_they_are_marked(guest: Logged) -
     guest.chosen.mark(guest.ram, 3)
     guest.ram.discard(8, 4)
     guest.chosen.mark(guest.ram, 8, 4)
-    assert section.pending(exact=True).total == 5 * PAGE
+    assert section.pending(exact=True).must_precopy == 5 * PAGE
     bodies.append(everything(section.iterate(UNLIMITED)))
 
     guest.ram.discard(20, 1)

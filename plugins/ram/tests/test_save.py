@@ -199,7 +199,7 @@ def test_scattered_pages_come_in_ascending_order() -> None:
     collect(section.iterate(UNLIMITED))
     for number in (40, 3, 63, 0, 41):
         guest.write("a", number * PAGE, bytes([number + 1]))
-    assert section.pending(exact=True).total == 5 * PAGE
+    assert section.pending(exact=True).must_precopy == 5 * PAGE
     body = collect(section.iterate(UNLIMITED)).body
     assert (
         body
@@ -222,11 +222,11 @@ def test_iterate_stops_at_its_budget(budget: int) -> None:
     guest = FakeGuest({"a": 4 * MIB})
     guest.write("a", 0, b"\1" * (4 * MIB))
     section = begun(guest)
-    before = section.pending(exact=False).total
+    before = section.pending(exact=False).must_precopy
     body, is_through = collect(section.iterate(budget))
     sent = len(body) - len(EOS)
     assert budget <= sent < budget + 8 + PAGE + 2 or sent == 8 + PAGE + 2
-    assert section.pending(exact=False).total == before - sent // (PAGE + 8) * PAGE
+    assert section.pending(exact=False).must_precopy == before - sent // (PAGE + 8) * PAGE
     assert not is_through
 
 
@@ -316,7 +316,7 @@ def test_page_written_while_it_is_sent_is_sent_again() -> None:
     section = begun(guest)
     block.guest = guest
     collect(section.iterate(UNLIMITED))
-    assert section.pending(exact=True).total == PAGE
+    assert section.pending(exact=True).must_precopy == PAGE
 
 
 def test_complete_sends_what_the_last_sync_finds_and_stops_the_log() -> None:
@@ -443,5 +443,5 @@ def test_every_dirty_page_is_sent_exactly_once_a_round() -> None:
 def test_bitmap_of_a_block_has_a_mark_for_each_page_in_use() -> None:
     block = block_of("a", 8 * PAGE, 3 * PAGE)
     section = begun(FakeGuest([block]))
-    assert section.pending(exact=True).total == 3 * PAGE
+    assert section.pending(exact=True).must_precopy == 3 * PAGE
     assert len(DirtyBitmap(block.pages)) == 3

@@ -66,7 +66,7 @@ def bodies_of(
     bodies = [collect(section.begin()).body]
     for number, budget in enumerate(budgets):
         before(number)
-        if section.pending(exact=False).total == 0 or number % 3 == 0:
+        if section.pending(exact=False).must_precopy == 0 or number % 3 == 0:
             section.pending(exact=True)
         bodies.append(collect(section.iterate(budget), guest.play).body)
     bodies.append(collect(section.complete()).body)

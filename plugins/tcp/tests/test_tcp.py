@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from transship.abc import Channel, Listener
 
 HAS_IPV6 = socket.has_ipv6 and os.path.exists("/proc/net/if_inet6")
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="interfaces are chosen on Linux only")
 needs_ipv6 = pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")
 
 
@@ -185,13 +186,6 @@ async def test_unknown_name_is_refused_with_the_resolvers_reason() -> None:
             pass
 
 
-@pytest.mark.parametrize("host", ["a" * 100, ".", "x..y"])
-async def test_name_that_no_resolver_takes_is_refused_like_an_unknown_one(host: str) -> None:
-    with pytest.raises(ConnectError, match="has no address here"):
-        async with connected(f"tcp:{host}:1"):
-            pass
-
-
 async def test_every_address_of_a_host_is_tried() -> None:
     async with listening("tcp:127.0.0.1:0") as listener:
         port = port_of(listener)
@@ -238,25 +232,6 @@ async def test_entering_in_a_cancelled_scope_does_not_go_through(host: str) -> N
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-async def test_connection_to_itself_is_nobody_listening() -> None:
-    """A free port from the kernel's own range may be given to the very socket that asks for it."""
-    with socket.socket() as reserving:
-        reserving.bind(("127.0.0.1", 0))
-        port = reserving.getsockname()[1]
-        reserving.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
-        connection = socket.socket()
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
-        connection.bind(("127.0.0.1", port))
-    original = _transport._new_socket
-    _transport._new_socket = lambda address, where: connection
-    try:
-        with pytest.raises(ConnectError, match="Connection refused"):
-            async with connected(f"tcp:127.0.0.1:{port}"):
-                pass
-    finally:
-        _transport._new_socket = original
-
-
 # Sockets
 
 
@@ -279,7 +254,7 @@ async def test_both_ends_are_set_up_for_migration(keep_alive: bool) -> None:
 
 async def test_little_waits_in_extra_channels_within_one_host() -> None:
     async with listening("tcp:127.0.0.1:0") as listener, connected(listener.uri) as first:
-        more: ExtraChannels | None = first.capability(ExtraChannels)  # type: ignore[type-abstract]
+        more: ExtraChannels | None = first.capability(ExtraChannels)
         assert more is not None
         async with more.open_channel() as extra:
             main, other = (
@@ -349,3 +324,121 @@ async def test_peer_that_is_killed_breaks_a_blocked_send() -> None:
             peer.send_signal(signal.SIGKILL)
             await attempt.wait()
         assert isinstance(attempt.error, PeerClosedError)
+
+
+# Where a connection comes from.
+
+
+async def test_connection_comes_from_the_address_that_was_asked_for() -> None:
+    async with (
+        listening("tcp:127.0.0.1:0") as listener,
+        connected(f"{listener.uri},bind=127.0.0.2") as channel,
+    ):
+        assert socket_of(channel).getsockname()[0] == "127.0.0.2"
+        accepted = await listener.accept()
+        assert accepted.peer.startswith("tcp:127.0.0.2:")
+        await accepted.aclose()
+
+
+async def test_extra_channel_comes_from_there_too() -> None:
+    async with (
+        listening("tcp:127.0.0.1:0") as listener,
+        connected(listener.uri, bind="127.0.0.2") as channel,
+    ):
+        extra = channel.capability(ExtraChannels)
+        assert extra is not None
+        async with extra.open_channel() as other:
+            assert socket_of(other).getsockname()[0] == "127.0.0.2"
+
+
+async def test_address_that_is_not_of_this_host_is_refused() -> None:
+    async with listening("tcp:127.0.0.1:0") as listener:
+        with pytest.raises(ConnectError, match=r"not from 192\.0\.2\.1: Cannot assign"):
+            async with connected(f"{listener.uri},bind=192.0.2.1"):
+                pytest.fail("connected")
+
+
+async def test_source_of_another_family_is_refused() -> None:
+    with pytest.raises(ConnectError, match="an IPv6 address"):
+        async with connected("tcp:127.0.0.1:1,bind=[::1]"):
+            pytest.fail("connected")
+
+
+@needs_ipv6
+async def test_source_chooses_among_the_addresses_of_a_name() -> None:
+    trio.socket.set_custom_hostname_resolver(None)
+    async with (
+        listening("tcp:[::1]:0") as listener,
+        connected(listener.uri, bind="::1") as channel,
+    ):
+        assert socket_of(channel).getsockname()[0] == "::1"
+
+
+def interface_of(channel: Channel) -> bytes:
+    option = socket_of(channel).getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
+    return option.rstrip(b"\0")
+
+
+@on_linux
+async def test_both_sides_can_be_kept_to_an_interface() -> None:
+    async with (
+        listening("tcp:127.0.0.1:0,interface=lo") as listener,
+        connected(listener.uri, interface="lo") as channel,
+    ):
+        assert "interface" not in listener.uri
+        assert interface_of(channel) == b"lo"
+        accepted = await listener.accept()
+        assert interface_of(accepted) == b"lo"
+        await accepted.aclose()
+
+
+@on_linux
+async def test_interface_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConnectError, match="interface nosuch0: there is no such interface"):
+        async with listening("tcp:127.0.0.1:0,interface=nosuch0"):
+            pytest.fail("it listens")
+    with pytest.raises(ConnectError, match="interface nosuch0: there is no such interface"):
+        async with connected("tcp:127.0.0.1:1,interface=nosuch0"):
+            pytest.fail("connected")
+
+
+@on_linux
+async def test_connection_by_another_interface_is_not_made() -> None:
+    """In a network of its own, in which only the second interface leads to the listener."""
+    script = (
+        "ip link set lo up; ip link add name left0 type veth peer name right0;"
+        "ip addr add 198.51.100.1/24 dev left0; ip link set left0 up; ip link set right0 up;"
+        f"exec {sys.executable} -c '{_BY_INTERFACE}'"
+    )
+    result = await trio.run_process(
+        ["unshare", "--net", "sh", "-ec", script],
+        capture_stdout=True,
+        capture_stderr=True,
+        check=False,
+    )
+    said = result.stderr.decode()
+    if "not permitted" in said or "Unknown device type" in said or "not supported" in said:
+        pytest.skip(f"no network namespace with interfaces to be had here: {said.strip()}")
+    assert result.returncode == 0, said
+    assert result.stdout.decode().split() == ["lo:connected", "left0:refused"]
+
+
+_BY_INTERFACE = """
+import trio
+from transship.abc import Address
+from transship.errors import ConnectError
+from transship_tcp import plugin
+
+async def main():
+    async with plugin.start_incoming(Address.parse("tcp:127.0.0.1:0"), {}) as listener:
+        address = Address.parse(listener.uri)
+        for name in ("lo", "left0"):
+            try:
+                with trio.fail_after(1):
+                    async with plugin.start_outgoing(address, {"interface": name}):
+                        print(f"{name}:connected")
+            except (ConnectError, trio.TooSlowError):
+                print(f"{name}:refused")
+
+trio.run(main)
+"""

@@ -339,3 +339,44 @@ async def test_listener_that_was_killed_leaves_a_file_that_the_next_one_replaces
     assert path.exists()
     async with listening(path) as listener, connected(path):
         await (await listener.accept()).aclose()
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o660), (0o000, 0o666), (0o022, 0o600)])
+async def test_socket_file_has_the_mode_that_was_asked_for(
+    umask: int, mode: int, path: Path
+) -> None:
+    before = os.umask(umask)
+    try:
+        async with plugin.start_incoming(Address("unix", str(path)), {"mode": mode}):
+            assert stat.S_IMODE(path.stat().st_mode) == mode
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("tight", [True, False])
+async def test_abstract_socket_carries_bytes_and_has_no_file(tight: bool, path: Path) -> None:
+    address, options = Address("unix", str(path)), {"abstract": True, "tight": tight}
+    async with (
+        plugin.start_incoming(address, options) as listener,
+        plugin.start_outgoing(address, options) as source,
+    ):
+        assert not path.exists()
+        assert listener.uri == f"unix:{path}"
+        destination = await listener.accept()
+        await source.send_segments([b"moving"])
+        assert await receive_exactly(destination, 6) == b"moving"
+        with pytest.raises(ConnectError, match="in use"):
+            async with plugin.start_incoming(address, options):
+                pytest.fail("two listen under one name")
+        await destination.aclose()
+    with pytest.raises(ConnectError, match="refused"):
+        async with plugin.start_outgoing(address, options):
+            pytest.fail("nobody listens")
+
+
+async def test_tight_name_is_another_than_the_one_that_is_filled_up(path: Path) -> None:
+    address = Address("unix", str(path))
+    async with plugin.start_incoming(address, {"abstract": True}):
+        with pytest.raises(ConnectError):
+            async with plugin.start_outgoing(address, {"abstract": True, "tight": False}):
+                pytest.fail("it was taken for another")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from transship.errors import BlockedError
-from transship_unix._uri import PATH_BYTES, UnixAddress, parse
+from transship_unix._uri import PATH_BYTES, UnixAddress, parse, parse_outgoing
 
 paths = st.text(
     st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=120
@@ -50,6 +50,51 @@ def test_options_are_refused_by_name() -> None:
         parse("/x", {"keep-alive": True})
 
 
+@pytest.mark.parametrize(
+    ("options", "place"),
+    [
+        ({"abstract": True}, b"\0a,b"),
+        ({"abstract": "on", "tight": "on"}, b"\0a,b"),
+        ({"abstract": True, "tight": False}, b"\0a,b" + bytes(104)),
+        ({"abstract": False, "tight": False}, "a,b"),
+    ],
+)
+def test_abstract_name_begins_with_a_zero_byte(
+    options: dict[str, bool], place: str | bytes
+) -> None:
+    assert parse("a,b", options).place == place
+
+
+@pytest.mark.parametrize("mode", ["660", "0660", "0o660", 0o660])
+def test_mode_is_read_in_octal(mode: str | int) -> None:
+    assert parse("a", {"mode": mode}).mode == 0o660
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mode": "rw"},
+        {"mode": "0888"},
+        {"mode": "1777"},
+        {"mode": True},
+        {"mode": -1},
+        {"mode": "0660", "abstract": True},
+        {"abstract": "yes"},
+        {"tight": 1},
+    ],
+)
+def test_wrong_option_is_refused(options: dict[str, str | int]) -> None:
+    with pytest.raises(BlockedError, match="options"):
+        parse("a", options)
+
+
 def test_absolute_address_does_not_depend_on_the_working_folder() -> None:
     assert UnixAddress("x").absolute().path == os.path.join(os.getcwd(), "x")
     assert UnixAddress("/x").absolute() == UnixAddress("/x")
+    assert UnixAddress("x", is_abstract=True).absolute().path == "x"
+
+
+def test_mode_is_refused_where_nothing_is_made() -> None:
+    with pytest.raises(BlockedError, match="'mode', which is for listening"):
+        parse_outgoing("a", {"mode": "0660"})
+    assert parse_outgoing("a", {"abstract": True}).is_abstract

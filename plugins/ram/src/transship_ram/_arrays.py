@@ -1,18 +1,15 @@
-"""Arrays as this distribution uses them: pages by their numbers, and marks for them."""
+"""Runs out of arrays of pages."""
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from transship.memory.runs import PageRun
 
-Numbers: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
-"""Numbers of pages or positions of bytes; ``.data`` is what kernels take."""
-
-Marks: TypeAlias = np.ndarray[tuple[int], np.dtype[np.bool_]]
-"""One truth value for each page."""
+if TYPE_CHECKING:
+    from transship.memory.arrays import Numbers
 
 
 def runs_of(pages: Numbers, part: int = 0) -> list[PageRun]:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from transship.memory import kernels
+from transship.memory.arrays import last_of_each
 from transship.wire.limits import MIB
 from transship_ram._records import FULL_TAG, ZERO_RECORD_BYTES, ZERO_TAG, full_record_bytes
 
 if TYPE_CHECKING:
-    from transship_ram._arrays import Marks, Numbers
+    from transship.memory.arrays import Marks, Numbers
     from transship_ram._target import LoadedBlock
 
 _MOST_BYTES: Final = 16 * MIB
@@ -68,7 +69,7 @@ class BulkLoader:
         block.counts.duplicate += cleared
         block.counts.normal += count - cleared
 
-        stays = _last_of_each(pages)
+        stays = last_of_each(pages)
         if cleared:
             block.clear(pages[zeros & stays])
         if cleared < count:
@@ -84,13 +85,3 @@ class BulkLoader:
         block.counts.normal += normal
         block.counts.duplicate += cleared
         return taken
-
-
-def _last_of_each(pages: Numbers) -> Marks:
-    """Marks for each page whether it does not come again later: the last copy wins."""
-    if bool((pages[1:] > pages[:-1]).all()):
-        return np.ones(len(pages), np.bool_)
-    marks: Marks = np.zeros(len(pages), np.bool_)
-    _, places = np.unique(pages[::-1], return_index=True)
-    marks[len(pages) - 1 - places] = True
-    return marks

@@ -13,7 +13,7 @@ import numpy as np
 from transship.memory import kernels
 
 if TYPE_CHECKING:
-    from transship_ram._arrays import Marks, Numbers
+    from transship.memory.arrays import Marks, Numbers
 
 _KEPT_SYNCS: Final = 2
 """How many syncs of the dirty log old a page must be before another one may have its place."""

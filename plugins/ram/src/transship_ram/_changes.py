@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transship.abc import Settings
+    from transship.memory.arrays import Marks, Numbers
     from transship.memory.ramblock import RAMBlock
-    from transship_ram._arrays import Marks, Numbers
     from transship_ram._buffers import RecordBuffers
     from transship_ram._cache import Found
     from transship_ram._counts import SentCounts

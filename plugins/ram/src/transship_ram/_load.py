@@ -9,13 +9,15 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, Final
 
+from transship.abc import Capability
 from transship.errors import LocalError, RemoteError, StreamError
 from transship.memory import kernels
 from transship.wire.constants import XBZRLE_ENCODING, PageFlag
 from transship.wire.pages import KINDS, PageWord, split_word
 from transship.wire.reader import RENDEZVOUS
 from transship_ram._bulk import BulkLoader
-from transship_ram._multifd import channel_count
+from transship_ram._mapped_in import MappedReader
+from transship_ram._multifd import channel_count, file_threads
 from transship_ram._packets_in import PacketLoader
 from transship_ram._records import WORD_BYTES
 from transship_ram._table import TableEntry, parse_table
@@ -77,6 +79,12 @@ class RAMLoader:
             "compressed": counts.compressed,
             "page_size": self._page_size,
         }
+
+    def remote_memory(self) -> dict[str, memoryview]:
+        """See :meth:`transship_ram._section.RAMSection.remote_memory`."""
+        if not all(block.is_plain for block in self.blocks if not block.is_borrowed):
+            return {}
+        return {block.idstr: block.exposed() for block in self.blocks if not block.is_borrowed}
 
     def load(self, reader: StreamReader) -> Parsing[None]:
         """Parse the body of one record, its end word included.
@@ -154,10 +162,26 @@ class RAMLoader:
             raise reader.error(
                 "a second table of RAM blocks", offset=start, expected="pages", found="a table"
             )
+        if self._settings.has(Capability.MAPPED_RAM):
+            yield from self._mapped_table(reader, total)
+            return
         entries = yield from parse_table(reader, total, self._page_size)
         self._bulk = BulkLoader(self._page_size)
         for entry in entries:
             self._blocks[entry.idstr] = LoadedBlock(self._attach(reader, entry))
+
+    def _mapped_table(self, reader: StreamReader, total: int) -> Parsing[None]:
+        """A table with all memory between its entries."""
+        mapped = MappedReader(self._page_size, file_threads(self._settings))
+
+        def load(entry: TableEntry) -> Parsing[None]:
+            block = self._blocks[entry.idstr] = LoadedBlock(self._attach(reader, entry))
+            yield from mapped.load(reader, block)
+
+        try:
+            yield from parse_table(reader, total, self._page_size, load)
+        finally:
+            mapped.close()
 
     def _attach(self, reader: StreamReader, entry: TableEntry) -> RAMBlock:
         try:

@@ -40,7 +40,14 @@ def rules_of(machine: str) -> Rules:
 
 
 def channel_count(settings: Settings) -> int:
-    """Over how many extra channels memory goes; 0 without multifd."""
-    if not settings.has(Capability.MULTIFD):
+    """Over how many extra channels memory goes; 0 without multifd, and into a file."""
+    if not settings.has(Capability.MULTIFD) or settings.has(Capability.MAPPED_RAM):
         return 0
+    return min(settings.parameters.multifd_channels, CHANNELS)
+
+
+def file_threads(settings: Settings) -> int:
+    """How many threads read or write a file at once: as many as there would be channels."""
+    if not settings.has(Capability.MULTIFD):
+        return 1
     return min(settings.parameters.multifd_channels, CHANNELS)

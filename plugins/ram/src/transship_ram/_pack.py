@@ -12,8 +12,8 @@ from transship_ram._records import FULL_TAG, ZERO_RECORD_BYTES, ZERO_TAG, full_r
 from transship_ram._zeros import find_holes
 
 if TYPE_CHECKING:
+    from transship.memory.arrays import Marks, Numbers
     from transship.memory.ramblock import RAMBlock
-    from transship_ram._arrays import Marks, Numbers
     from transship_ram._buffers import RecordBuffers
     from transship_ram._counts import SentCounts
 

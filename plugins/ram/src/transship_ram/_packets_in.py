@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from transship.abc import NO_DESCRIPTOR, FromDescriptor
+from transship.abc.settings import NO_COMPRESSION
 from transship.errors import StreamError
 from transship.memory.packets import PacketsOutcome, packet_kernel
 from transship.wire.multifd import (
     HEADER_BYTES,
     METHOD_BITS,
+    QEMU_METHODS,
     SYNC,
     PacketHeader,
     packet_bytes,
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from transship.abc import ChannelParsing, Compression
+    from transship.memory.arrays import Numbers
     from transship.memory.packets import PacketKernel
     from transship.wire.reader import Rendezvous
-    from transship_ram._arrays import Numbers
     from transship_ram._target import LoadedBlock
 
 
@@ -247,11 +249,13 @@ class PacketLoader:
     def _check_method(self, header: PacketHeader) -> None:
         expected = self._compression.wire_flag if self._compression else 0
         if header.flags & METHOD_BITS != expected:
-            name = self._compression.name if self._compression else "none"
+            found = header.flags & METHOD_BITS
+            name = self._compression.name if self._compression else NO_COMPRESSION
             raise StreamError(
-                "the source compresses in another way than this side was told",
+                "the source compresses in another way than the destination was told",
                 expected=f"method {name} ({expected:#x})",
-                found=f"{header.flags & METHOD_BITS:#x}",
+                found=f"method {_method_name(found)} ({found:#x})",
+                hint="set multifd-compression to the same on both sides",
             )
         if self._compression and header.data_bytes > len(self._room):
             raise StreamError(
@@ -271,3 +275,8 @@ class PacketLoader:
 
 
 _NONE = np.zeros(0, np.int64)
+
+
+def _method_name(flag: int) -> str:
+    names = (name for name, known in QEMU_METHODS.items() if known == flag)
+    return next(names, "that nobody here knows") if flag else NO_COMPRESSION

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from transship.abc import Compressor, Settings
     from transship.buffers import Buffer
+    from transship.memory.arrays import Numbers
     from transship.memory.packets import PacketKernel
     from transship.memory.ramblock import RAMBlock
-    from transship_ram._arrays import Numbers
 
 _FIRST_WORK_BYTES: Final = 4 * MIB
 _MOST_WORK_BYTES: Final = 32 * MIB

@@ -9,7 +9,7 @@ import numpy as np
 from transship.wire.constants import PageFlag
 
 if TYPE_CHECKING:
-    from transship_ram._arrays import Numbers
+    from transship.memory.arrays import Numbers
 
 WORD_BYTES: Final = 8
 """A record begins with a word: the offset of its page, and in the bits below a page its tag."""

@@ -9,26 +9,32 @@ from transship.abc import (
     Capability,
     ChannelWork,
     DirtyLog,
+    FileWork,
     Guest,
     LiveCounters,
     Pending,
+    RemoteWork,
     Segments,
     Settings,
 )
 from transship.errors import LocalError
+from transship.memory import kernels
 from transship.memory.bitmap import DirtyBitmap
 from transship.wire.constants import EOS_WORD
 from transship.wire.limits import MIB
 from transship_ram._buffers import RecordBuffers
 from transship_ram._changes import ChangePacker
 from transship_ram._counts import SentCounts
-from transship_ram._multifd import rules_of
+from transship_ram._mapped_out import MappedWriter
+from transship_ram._multifd import file_threads, rules_of
 from transship_ram._pack import Packer
 from transship_ram._packets_out import PacketMaker
 from transship_ram._records import change_record_bytes, full_record_bytes
+from transship_ram._remote import WORK_BYTES, remote_work
 from transship_ram._scan import Batch, Scan
 from transship_ram._spread import Spreader
-from transship_ram._table import blocks_in_order, encode_table
+from transship_ram._table import blocks_in_order, encode_entry, encode_table, encode_total
+from transship_ram._zeros import find_zeros
 
 if TYPE_CHECKING:
     from transship.memory.ramblock import RAMBlock
@@ -67,6 +73,10 @@ class RAMSaver:
         self._changes: ChangePacker | None = None
         self._maker: PacketMaker | None = None
         self._spreader: Spreader | None = None
+        self._mapped: MappedWriter | None = None
+        self._writes_remotely = False
+        self._remote_bytes = 0
+        self._kernels = kernels.current()
         self._is_last = False
         self._most_batch_pages = 0
         self._transferred_bytes = 0
@@ -92,6 +102,9 @@ class RAMSaver:
         for _, bitmap in self._sent:
             bitmap.mark_all()
         self._scan = Scan(bitmaps)
+        if self._settings.has(Capability.MAPPED_RAM):
+            yield from self._begin_mapped()
+            return True
         if self._sent or channels:
             self._make_packers()
         if channels:
@@ -99,6 +112,27 @@ class RAMSaver:
         yield encode_table(self._blocks)
         if self._spreader is not None:
             yield from self._spreader.begin()
+        yield from self._end_record()
+        return True
+
+    def remote_memory(self) -> dict[str, memoryview]:
+        """See :meth:`transship_ram._section.RAMSection.remote_memory`."""
+        if self._spreader is not None or self._mapped is not None or self._changes is not None:
+            return {}
+        return {block.idstr: block.view for block in self._readable if not block.is_lent}
+
+    def write_remotely(self) -> None:
+        """Write what can be written remotely, from now on."""
+        self._writes_remotely = True
+
+    def _begin_mapped(self) -> Segments:
+        """Yield a table that leaves room for all memory between its entries."""
+        threads = file_threads(self._settings)
+        self._mapped = MappedWriter(self._readable, self._scan, self._counts, threads)
+        yield encode_total(self._blocks)
+        for number, block in enumerate(self._blocks):
+            yield encode_entry(block)
+            yield self._mapped.header(number)
         yield from self._end_record()
         return True
 
@@ -136,6 +170,10 @@ class RAMSaver:
         yield from self._pages(math.inf, math.inf)
         if self._spreader is not None:
             yield from self._spreader.end()
+        if self._mapped is not None:
+            yield self._mapped.bitmaps()
+        if self._writes_remotely:
+            yield RemoteWork(flush=True)
         yield from self._end_record()
         self.end_logging()
         return True
@@ -144,6 +182,9 @@ class RAMSaver:
         """Stop the dirty log, and let go of the cache; idempotent, also before :meth:`begin`."""
         self._changes = self._spreader = None
         self._readable = []
+        if self._mapped is not None:
+            self._mapped.close()
+            self._mapped = None
         if self._log is not None:
             self._log.stop()
             self._log = None
@@ -169,6 +210,8 @@ class RAMSaver:
         if len(self._sent) < len(self._blocks):
             sent_bytes = sum(block.used_length for block, _ in self._sent)
             statistics["shared_bytes"] = statistics["total"] - sent_bytes
+        if self._writes_remotely:
+            statistics["remote_bytes"] = self._remote_bytes
         if self._settings.has(Capability.XBZRLE):
             statistics |= counts.of_xbzrle(page_size)
         if self._maker is not None:
@@ -236,9 +279,18 @@ class RAMSaver:
 
     def _pages(self, budget_bytes: float, most_scanned_bytes: float) -> Segments:
         """Yield dirty pages, in scan order, until a limit is reached or all is clean."""
+        if self._writes_remotely:
+            yield from self._remote_pages(budget_bytes, most_scanned_bytes)
+            return True
+        if self._mapped is not None:
+            while budget_bytes > 0 and (work := self._mapped.pages(budget_bytes)) is not None:
+                self._transferred_bytes += work.size_bytes
+                budget_bytes -= max(work.size_bytes, self._guest.page_size)
+                yield work
+            return True
         if self._spreader is not None:
             for segment in self._spreader.pages(budget_bytes, most_scanned_bytes):
-                if not isinstance(segment, ChannelWork):
+                if not isinstance(segment, ChannelWork | FileWork | RemoteWork):
                     self._transferred_bytes += len(segment)
                 yield segment
             return True
@@ -249,6 +301,36 @@ class RAMSaver:
             budget_bytes -= len(buffer)
             most_scanned_bytes -= (dirty_pages - self._scan.dirty_pages) * self._guest.page_size
             yield buffer
+        return True
+
+    def _remote_pages(self, budget_bytes: float, most_scanned_bytes: float) -> Segments:
+        """Yield dirty pages as memory to be written remotely; zero ones go in the stream."""
+        page_size = self._guest.page_size
+        packer, buffers = self._packer, self._buffers
+        assert packer is not None
+        assert buffers is not None
+        while budget_bytes > 0 and most_scanned_bytes > 0:
+            most_bytes = int(min(max(budget_bytes, page_size), WORK_BYTES))
+            batch = self._scan.next_batch(min(most_bytes // page_size, buffers.batch_pages))
+            if batch is None:
+                break
+            most_scanned_bytes -= len(batch.pages) * page_size
+            block = self._readable[batch.block]
+            zeros = find_zeros(self._kernels, block, batch.pages)
+            if zeros.any():
+                packer.pack_zeros(block, batch.pages[zeros])
+                buffer = buffers.flush()
+                self._transferred_bytes += len(buffer)
+                budget_bytes -= len(buffer)
+                yield buffer
+            full = batch.pages[~zeros]
+            if len(full):
+                work = remote_work(block, full)
+                self._counts.normal += len(full)
+                self._transferred_bytes += work.size_bytes
+                self._remote_bytes += work.size_bytes
+                budget_bytes -= work.size_bytes
+                yield work
         return True
 
     def _next_buffer(self, budget_bytes: float) -> memoryview:

@@ -9,8 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from transship.memory.arrays import Numbers
     from transship.memory.bitmap import DirtyBitmap
-    from transship_ram._arrays import Numbers
 
 _LOOK_AHEAD_PAGES: Final = 4096
 """Among so many pages a batch is picked: scattered dirty pages still come many at a time."""

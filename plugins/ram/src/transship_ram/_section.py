@@ -21,7 +21,7 @@ from transship_ram._multifd import channel_count
 from transship_ram._save import RAMSaver
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from transship.wire.events import SectionHeader
     from transship.wire.reader import Parsing, StreamReader
@@ -86,6 +86,14 @@ class RAMSection(Section):
         """Parse what comes over an extra channel; pages are received into the guest's blocks."""
         return self._loader.load_channel()
 
+    def remote_memory(self) -> Mapping[str, memoryview]:
+        """The blocks, where their pages are sent one by one, and can be written one by one."""
+        return self._loader.remote_memory() if self._loader.blocks else self._saver.remote_memory()
+
+    def write_remotely(self) -> None:
+        """Write pages that are not zero remotely, from now on."""
+        self._saver.write_remotely()
+
     @property
     def loaded_blocks(self) -> Sequence[LoadedBlock]:
         """What has been loaded into each block, in the order of the table (destination)."""
@@ -113,7 +121,8 @@ class RAMSection(Section):
         the other is the encoding rate, and ``xbzrle_cache_miss`` by ``handled_pages`` the cache
         miss rate.
 
-        With multifd also ``multifd_bytes``, all that went over the extra channels. Where memory was
+        With multifd also ``multifd_bytes``, all that went over the extra channels. Where memory is
+        written remotely ``remote_bytes``, what of it was. Where memory was
         handed over on one host, ``shared_bytes``, that of it which was not sent.
 
         On the destination: ``total``, ``page_size``, and pages received as ``normal``, as

@@ -11,10 +11,10 @@ from transship_ram._zeros import find_zeros
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from transship.abc import ChannelWork, Segments
+    from transship.abc import ChannelWork, FileWork, RemoteWork, Segments
     from transship.buffers import Buffer
+    from transship.memory.arrays import Numbers
     from transship.memory.ramblock import RAMBlock
-    from transship_ram._arrays import Numbers
     from transship_ram._buffers import RecordBuffers
     from transship_ram._multifd import Rules
     from transship_ram._pack import Packer
@@ -104,7 +104,7 @@ class Spreader:
 
     def _without_zeros(
         self, block: RAMBlock, pages: Numbers
-    ) -> Generator[Buffer | ChannelWork, None, Numbers]:
+    ) -> Generator[Buffer | ChannelWork | FileWork | RemoteWork, None, Numbers]:
         """Record those pages that are zero in the stream; returns the others."""
         zeros = find_zeros(self._kernels, block, pages)
         if zeros.any():

@@ -13,7 +13,7 @@ from transship.wire.constants import PageFlag
 from transship.wire.limits import IDSTR_BYTES, RAM_BLOCKS, RAM_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from transship.abc import Guest
     from transship.memory.ramblock import RAMBlock
@@ -69,18 +69,33 @@ def encode_name(idstr: str) -> bytes:
 
 def encode_table(blocks: Sequence[RAMBlock]) -> bytes:
     """The table, its word included."""
+    return encode_total(blocks) + b"".join(map(encode_entry, blocks))
+
+
+def encode_total(blocks: Sequence[RAMBlock]) -> bytes:
+    """The word that begins the table."""
     total = sum(block.used_length for block in blocks)
-    entries = (encode_name(block.idstr) + block.used_length.to_bytes(8, "big") for block in blocks)
-    return (total | PageFlag.MEM_SIZE).to_bytes(8, "big") + b"".join(entries)
+    return (total | PageFlag.MEM_SIZE).to_bytes(8, "big")
 
 
-def parse_table(reader: StreamReader, total: int, page_size: int) -> Parsing[list[TableEntry]]:
+def encode_entry(block: RAMBlock) -> bytes:
+    """One entry of the table."""
+    return encode_name(block.idstr) + block.used_length.to_bytes(8, "big")
+
+
+def parse_table(
+    reader: StreamReader,
+    total: int,
+    page_size: int,
+    each: Callable[[TableEntry], Parsing[None]] | None = None,
+) -> Parsing[list[TableEntry]]:
     """Read the entries that follow the table's word.
 
     Args:
         reader: Stands behind the word.
         total: Bytes of all blocks, from the word.
         page_size: Bytes of a target page.
+        each: Called with every entry, and reads what follows it.
 
     Raises:
         StreamError: The table is beyond a limit, or its entries are not as they must be.
@@ -118,4 +133,6 @@ def parse_table(reader: StreamReader, total: int, page_size: int) -> Parsing[lis
             )
         entries[idstr] = TableEntry(idstr, used_length, offset)
         missing -= used_length
+        if each is not None:
+            yield from each(entries[idstr])
     return list(entries.values())

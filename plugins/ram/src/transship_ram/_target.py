@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from transship.buffers import Buffer
+    from transship.memory.arrays import Numbers
     from transship.memory.packets import PacketKernel
     from transship.memory.ramblock import RAMBlock
-    from transship_ram._arrays import Numbers
 
 
 @dataclass(slots=True)
@@ -97,6 +97,11 @@ class LoadedBlock:
             return kernel.receive_packets(
                 descriptor, packet, like, self._page_size, view, self._touched, most_ns
             )
+
+    def exposed(self) -> memoryview:
+        """All of its memory, which others may write to from now on: no page is known to be zero."""
+        self._marks[:] = 1
+        return self._block.view
 
     @property
     def page_count(self) -> int:

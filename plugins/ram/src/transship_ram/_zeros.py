@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from transship.memory.arrays import Marks, Numbers
     from transship.memory.kernels import Kernels
     from transship.memory.ramblock import RAMBlock
-    from transship_ram._arrays import Marks, Numbers
 
 
 def find_holes(block: RAMBlock, pages: Numbers) -> Marks:

@@ -1,11 +1,11 @@
-"""What makes a TCP socket a channel: its settings, and the name of its peer."""
+"""What makes a TCP socket a channel: its settings."""
 
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from transship.toolkit import SocketChannel
+from transship import toolkit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,8 @@ def make_channel(
     keep_alive: bool,
     open_channel: Callable[[], Outgoing] | None = None,
     is_extra: bool = False,
-) -> SocketChannel:
+    host: str | None = None,
+) -> toolkit.SocketChannel:
     """Set a connected socket up for migration; the channel owns it from now on.
 
     Buffer sizes are left alone, since setting one ends the kernel's own tuning of it; but for an
@@ -40,28 +41,26 @@ def make_channel(
         keep_alive: Whether the kernel looks after a silent peer.
         open_channel: How the source opens another channel to the same place.
         is_extra: Whether it is one of several, opened by the source.
+        host: The other host as the operator named it.
 
     Raises:
         OSError: The connection is lost already; the socket is still the caller's.
     """
     # A batch ends with a short header as often as not; it must not wait for an acknowledgement.
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, keep_alive)
     if is_extra and _is_within_host(connection):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LOCAL_BUFFER_BYTES)
-    if keep_alive and hasattr(socket, "TCP_KEEPIDLE"):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEP_ALIVE_IDLE_S)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEP_ALIVE_INTERVAL_S)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEP_ALIVE_PROBES)
-    return SocketChannel(connection, name_of(connection.getpeername()), open_channel)
+    if keep_alive:
+        toolkit.keep_alive(
+            connection,
+            idle_s=_KEEP_ALIVE_IDLE_S,
+            interval_s=_KEEP_ALIVE_INTERVAL_S,
+            probes=_KEEP_ALIVE_PROBES,
+        )
+    peer = toolkit.uri_of("tcp", connection.getpeername())
+    return toolkit.SocketChannel(connection, peer, open_channel, host=host)
 
 
 def _is_within_host(connection: socket.socket) -> bool:
     """Whether both ends have the same address: loopback, or this machine's own."""
     return bool(connection.getsockname()[0] == connection.getpeername()[0])
-
-
-def name_of(address: tuple[Any, ...]) -> str:
-    """A socket address as a URI."""
-    host, port = address[:2]
-    return f"tcp:[{host}]:{port}" if ":" in host else f"tcp:{host}:{port}"

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from transship import hookimpl
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from transship.abc import Address, Incoming, Options, Outgoing
 
 
@@ -24,3 +26,11 @@ def start_incoming(address: Address, options: Options) -> Incoming:
     from transship_tcp import _transport, _uri
 
     return _transport.listen(_uri.parse_incoming(address.rest, options))
+
+
+@hookimpl
+def channel_capabilities() -> Iterable[type]:
+    """Everything that a socket can."""
+    from transship.abc import Blocking, ExtraChannels, ReturnPath
+
+    return Blocking, ExtraChannels, ReturnPath

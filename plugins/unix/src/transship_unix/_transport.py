@@ -13,7 +13,7 @@ import trio
 
 from transship.errors import ConnectError
 from transship.toolkit import SocketFile, SocketListener
-from transship_unix._channel import UnixChannel
+from transship_unix._channel import make_channel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,7 +40,7 @@ async def connect(address: UnixAddress) -> AsyncIterator[Channel]:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         await _connect(connection, address)
-        channel = UnixChannel(connection, address, partial(connect, address))
+        channel = make_channel(connection, address, partial(connect, address))
     except OSError as error:
         connection.close()
         raise ConnectError(f"cannot connect to {address}: {error.strerror}") from error
@@ -55,22 +55,23 @@ async def connect(address: UnixAddress) -> AsyncIterator[Channel]:
 
 @asynccontextmanager
 async def listen(address: UnixAddress) -> AsyncIterator[Listener]:
-    """Listen on a socket file of our own, which nobody else may open; removes it when left.
+    """Listen on a socket file of our own, which is removed when left; or under an abstract name.
 
     Raises:
         ConnectError: Somebody listens there, something else has that name, or it is not allowed.
     """
     await trio.lowlevel.checkpoint()
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    make = partial(UnixChannel, address=address)
-    listener = SocketListener([listening], str(address.absolute()), make)
+    make = partial(make_channel, address=address)
+    listener = SocketListener([listening], address.absolute().uri, make)
     try:
         file = _bind(listening, address)
         try:
             _start(listening, address)
             yield listener
         finally:
-            file.remove()  # while the socket lives: nobody else's file can have its identity
+            if file is not None:
+                file.remove()  # while the socket lives: nobody else's file can have its identity
     finally:
         listener.close()
 
@@ -79,7 +80,7 @@ async def _connect(connection: socket.socket, address: UnixAddress) -> None:
     connection.setblocking(False)
     await trio.lowlevel.checkpoint()
     while True:
-        code = connection.connect_ex(address.path)
+        code = connection.connect_ex(address.place)
         if code != errno.EAGAIN:
             break
         await trio.sleep(_RETRY_S)
@@ -87,11 +88,14 @@ async def _connect(connection: socket.socket, address: UnixAddress) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def _bind(listening: socket.socket, address: UnixAddress) -> SocketFile:
+def _bind(listening: socket.socket, address: UnixAddress) -> SocketFile | None:
     try:
-        return SocketFile.bind(listening, address.path)
+        if not address.is_abstract:
+            return SocketFile.bind(listening, address.path, address.mode)
+        listening.bind(address.place)
     except OSError as error:
         raise ConnectError(f"cannot listen on {address}: {error.strerror}") from error
+    return None
 
 
 def _start(listening: socket.socket, address: UnixAddress) -> None:

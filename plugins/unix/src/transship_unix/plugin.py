@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from transship import hookimpl
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from transship.abc import Address, Incoming, Options, Outgoing
 
 
@@ -15,7 +17,7 @@ def start_outgoing(address: Address, options: Options) -> Outgoing:
     """Prepare to connect to ``unix:PATH``."""
     from transship_unix import _transport, _uri
 
-    return _transport.connect(_uri.parse(address.rest, options))
+    return _transport.connect(_uri.parse_outgoing(address.rest, options))
 
 
 @hookimpl
@@ -24,3 +26,11 @@ def start_incoming(address: Address, options: Options) -> Incoming:
     from transship_unix import _transport, _uri
 
     return _transport.listen(_uri.parse(address.rest, options))
+
+
+@hookimpl
+def channel_capabilities() -> Iterable[type]:
+    """Everything that a socket can do within one host."""
+    from transship.abc import Blocking, DescriptorPassing, ExtraChannels, ReturnPath
+
+    return Blocking, DescriptorPassing, ExtraChannels, ReturnPath

@@ -1,0 +1,1 @@
+"""Transship's disk sections: the contents of disks, and their dirty bitmaps."""

@@ -1,0 +1,1 @@
+"""Transship's transport for fd: URIs."""

@@ -1,0 +1,1 @@
+"""Transship's disks over NBD: :mod:`~transship_nbd.client` and :mod:`~transship_nbd.server`."""

@@ -1,0 +1,279 @@
+"""A server's side of the negotiation: what a client may have, and in which form."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from transship_nbd._protocol import (
+    ALLOCATION,
+    CLIENT_FLAGS,
+    COUNT,
+    EXPORT_ANSWER,
+    GREETING,
+    INFO_BLOCK_SIZE,
+    INFO_EXPORT,
+    INFO_KIND,
+    LONGEST_PAYLOAD_BYTES,
+    LONGEST_STRING_BYTES,
+    OPTION,
+    OPTION_MAGIC,
+    OPTION_REPLY,
+    PREFERRED_BLOCK,
+    REPLY_MAGIC,
+    SERVER_MAGIC,
+    SMALLEST_BLOCK,
+    ZEROES_BYTES,
+    HandshakeFlag,
+    Info,
+    Option,
+    Reply,
+    Transmission,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from transship_nbd._exports import Export
+    from transship_nbd._wire import Wire
+
+_MOST_OPTIONS: Final = 64
+"""Of one client. Five are what a client of today needs."""
+
+_LONGEST_OPTION_BYTES: Final = 64 * 1024
+_CONTEXT: Final = 1
+"""The number that we give to the context of holes."""
+
+
+class NotServedError(Exception):
+    """The client left, or is not to be served; says why, for the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What a client was promised.
+
+    Args:
+        export: What it has.
+        size_bytes: Its size, for as long as the client stays.
+        is_structured: Whether replies come in chunks.
+        context: The number of the context of holes; None if the client does not want to know.
+    """
+
+    export: Export
+    size_bytes: int
+    is_structured: bool
+    context: int | None
+
+
+class _InvalidOptionError(Exception):
+    """What an option brings makes no sense."""
+
+
+class Offer:
+    """The conversation with one client, up to its choice.
+
+    Args:
+        wire: Connected, nothing said yet.
+        exports: By name. A client that names none has the only one, if it is.
+        time_s: How long it may take.
+    """
+
+    def __init__(self, wire: Wire, exports: Mapping[str, Export], time_s: float) -> None:
+        self._wire = wire
+        self._exports = exports
+        self._deadline = time.monotonic() + time_s
+        self._is_brief = False
+        self._is_structured = False
+        self._context: tuple[str, int] | None = None
+
+    def negotiate(self) -> Agreement:
+        """Talk until the client has chosen.
+
+        Raises:
+            NotServedError: It left without a choice, or broke the rules.
+            OSError: It is gone, or too slow.
+        """
+        self._greet()
+        for _ in range(_MOST_OPTIONS):
+            option, data = self._receive_option()
+            if option == Option.EXPORT_NAME:
+                return self._choose_by_name(data)
+            if option == Option.ABORT:
+                self._reply(option, Reply.ACK)
+                raise NotServedError("it has ended the negotiation")
+            try:
+                agreement = self._answer(option, data)
+            except _InvalidOptionError as error:
+                self._refuse(option, Reply.ERR_INVALID, str(error))
+            else:
+                if agreement is not None:
+                    return agreement
+        raise NotServedError(f"it has asked for more than {_MOST_OPTIONS} things")
+
+    def _greet(self) -> None:
+        ours = HandshakeFlag.FIXED_NEWSTYLE | HandshakeFlag.NO_ZEROES
+        self._wire.send(GREETING.pack(SERVER_MAGIC, OPTION_MAGIC, ours))
+        (flags,) = CLIENT_FLAGS.unpack(self._wire.receive(CLIENT_FLAGS.size))
+        if flags & ~int(ours):
+            raise NotServedError(f"its flags {flags:#x} are unknown")
+        self._is_brief = bool(flags & HandshakeFlag.NO_ZEROES)
+
+    def _receive_option(self) -> tuple[int, bytes]:
+        magic, option, length = OPTION.unpack(self._wire.receive(OPTION.size))
+        if magic != OPTION_MAGIC:
+            raise NotServedError(f"it said {magic:#x}, which begins no option")
+        if length > _LONGEST_OPTION_BYTES:
+            raise NotServedError(f"an option of it has {length} bytes")
+        data = self._wire.receive(length)
+        if time.monotonic() > self._deadline:
+            raise NotServedError("it cannot make up its mind")
+        return option, data
+
+    def _answer(self, option: int, data: bytes) -> Agreement | None:
+        match option:
+            case Option.LIST:
+                _expect_nothing(data)
+                for name, export in self._exports.items():
+                    said = _string(name.encode()) + export.description.encode()
+                    self._reply(option, Reply.SERVER, said)
+                self._reply(option, Reply.ACK)
+            case Option.STRUCTURED_REPLY:
+                _expect_nothing(data)
+                self._is_structured = True
+                self._reply(option, Reply.ACK)
+            case Option.INFO | Option.GO:
+                return self._inform(option, data)
+            case Option.LIST_META_CONTEXT | Option.SET_META_CONTEXT:
+                self._tell_contexts(option, data)
+            case _:
+                self._refuse(option, Reply.ERR_UNSUP, "this server does not know that option")
+        return None
+
+    def _inform(self, option: int, data: bytes) -> Agreement | None:
+        reader = _Reader(data)
+        name = reader.string()
+        asked = reader.kinds()
+        reader.end()
+        export = self._find(name)
+        if export is None:
+            self._refuse(option, Reply.ERR_UNKNOWN, f"there is no export {name!r}")
+            return None
+        agreement = self._agreement(name, export)
+        flags = self._flags(export)
+        self._reply(option, Reply.INFO, INFO_EXPORT.pack(Info.EXPORT, agreement.size_bytes, flags))
+        sizes = (SMALLEST_BLOCK, PREFERRED_BLOCK, LONGEST_PAYLOAD_BYTES)
+        self._reply(option, Reply.INFO, INFO_BLOCK_SIZE.pack(Info.BLOCK_SIZE, *sizes))
+        if Info.DESCRIPTION in asked and export.description:
+            said = INFO_KIND.pack(Info.DESCRIPTION) + export.description.encode()
+            self._reply(option, Reply.INFO, said)
+        self._reply(option, Reply.ACK)
+        return agreement if option == Option.GO else None
+
+    def _tell_contexts(self, option: int, data: bytes) -> None:
+        reader = _Reader(data)
+        name = reader.string()
+        queries = [reader.string() for _ in range(reader.count())]  # ends with the data
+        reader.end()
+        is_choice = option == Option.SET_META_CONTEXT
+        if is_choice:
+            self._context = None
+            if not self._is_structured:
+                raise _InvalidOptionError("structured replies come first")
+        if self._find(name) is None:
+            self._refuse(option, Reply.ERR_UNKNOWN, f"there is no export {name!r}")
+            return
+        is_asked_for = ALLOCATION in queries
+        if not is_choice:
+            is_asked_for = is_asked_for or not queries or "base:" in queries
+        if is_asked_for:
+            number = _CONTEXT if is_choice else 0
+            self._reply(option, Reply.META_CONTEXT, COUNT.pack(number) + ALLOCATION.encode())
+        if is_asked_for and is_choice:
+            self._context = (name, _CONTEXT)
+        self._reply(option, Reply.ACK)
+
+    def _choose_by_name(self, data: bytes) -> Agreement:
+        name = data.decode(errors="replace")
+        export = self._find(name)
+        if export is None:
+            raise NotServedError(f"it wants an export {name!r}, which there is not")
+        agreement = self._agreement(name, export)
+        answer = EXPORT_ANSWER.pack(agreement.size_bytes, self._flags(export))
+        self._wire.send(answer, b"" if self._is_brief else bytes(ZEROES_BYTES))
+        return agreement
+
+    def _agreement(self, name: str, export: Export) -> Agreement:
+        is_for_it = self._context is not None and self._context[0] == name
+        context = _CONTEXT if is_for_it else None
+        return Agreement(export, export.device.size_bytes, self._is_structured, context)
+
+    def _flags(self, export: Export) -> Transmission:
+        flags = (
+            Transmission.HAS_FLAGS
+            | Transmission.SEND_FLUSH
+            | Transmission.SEND_FUA
+            | Transmission.CAN_MULTI_CONN
+        )
+        if self._is_structured:
+            flags |= Transmission.SEND_DF
+        if export.is_writable:
+            return flags | Transmission.SEND_TRIM | Transmission.SEND_WRITE_ZEROES
+        return flags | Transmission.READ_ONLY
+
+    def _find(self, name: str) -> Export | None:
+        if not name and len(self._exports) == 1:
+            return next(iter(self._exports.values()))
+        return self._exports.get(name)
+
+    def _refuse(self, option: int, kind: Reply, why: str) -> None:
+        self._reply(option, kind, why.encode()[:LONGEST_STRING_BYTES])
+
+    def _reply(self, option: int, kind: Reply, data: bytes = b"") -> None:
+        self._wire.send(OPTION_REPLY.pack(REPLY_MAGIC, option, kind, len(data)), data)
+
+
+class _Reader:
+    """Reads the data of an option; what is not there is an :class:`_InvalidOptionError`."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def count(self) -> int:
+        number: int = COUNT.unpack(self._take(COUNT.size))[0]
+        return number
+
+    def string(self) -> str:
+        length = self.count()
+        if length > LONGEST_STRING_BYTES:
+            raise _InvalidOptionError("a string is too long")
+        try:
+            return self._take(length).decode()
+        except UnicodeDecodeError:
+            raise _InvalidOptionError("a string is no UTF-8") from None
+
+    def kinds(self) -> set[int]:
+        """The information that is asked for."""
+        (count,) = INFO_KIND.unpack(self._take(INFO_KIND.size))
+        return {kind for (kind,) in INFO_KIND.iter_unpack(self._take(count * INFO_KIND.size))}
+
+    def end(self) -> None:
+        """Refuse whatever is left."""
+        if self._data:
+            raise _InvalidOptionError("it goes on where it should end")
+
+    def _take(self, length: int) -> bytes:
+        taken, self._data = self._data[:length], self._data[length:]
+        if len(taken) < length:
+            raise _InvalidOptionError("it ends too early")
+        return taken
+
+
+def _expect_nothing(data: bytes) -> None:
+    if data:
+        raise _InvalidOptionError("it has data, and should have none")
+
+
+def _string(text: bytes) -> bytes:
+    return COUNT.pack(len(text)) + text

@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """An empty folder, short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="nbd-") as folder:
+        yield Path(folder)

@@ -1,0 +1,36 @@
+"""The hooks of the rdma transport; cheap to import, as ``transship plugins`` imports all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from transship import hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from transship.abc import Address, Incoming, Options, Outgoing
+
+
+@hookimpl
+def start_outgoing(address: Address, options: Options) -> Outgoing:
+    """Prepare to connect to ``rdma:HOST:PORT``."""
+    from transship_rdma import _transport, _uri
+
+    return _transport.connect(_uri.parse_outgoing(address.rest, options))
+
+
+@hookimpl
+def start_incoming(address: Address, options: Options) -> Incoming:
+    """Prepare to listen on ``rdma:[HOST]:PORT``."""
+    from transship_rdma import _transport, _uri
+
+    return _transport.listen(_uri.parse_incoming(address.rest, options))
+
+
+@hookimpl
+def channel_capabilities() -> Iterable[type]:
+    """What libfabric does for us."""
+    from transship.abc import RemoteMemory, ReturnPath
+
+    return RemoteMemory, ReturnPath
