@@ -1,0 +1,1 @@
+"""Transship's transport for ws: and wss: URIs."""
