@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from qemu_peer.find import NO_QEMU, QemuBinary, qemu_binaries
+from support.clean_environment import CleanEnvironment
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -25,6 +26,12 @@ def place() -> Iterator[Path]:
     """An empty folder, short enough for sockets, and gone with the test: guests are large."""
     with tempfile.TemporaryDirectory(prefix="transship-") as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> CleanEnvironment:
+    """An environment of its own with our wheels; skipped without a package index."""
+    return CleanEnvironment(tmp_path_factory.mktemp("clean"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
@@ -52,10 +52,16 @@ class Host:
         command: What is run.
         folder: Where its output goes.
         environment: Variables to be set besides those of the test.
+        descriptors: What it inherits.
     """
 
     def __init__(
-        self, name: str, command: list[str], folder: Path, environment: dict[str, str]
+        self,
+        name: str,
+        command: list[str],
+        folder: Path,
+        environment: dict[str, str],
+        descriptors: tuple[int, ...] = (),
     ) -> None:
         self.name = name
         self._output = folder / f"{name}.out"
@@ -67,6 +73,7 @@ class Host:
                 stdout=output,
                 stderr=notes,
                 env={**os.environ, **environment},
+                pass_fds=descriptors,
             )
 
     @property
@@ -87,9 +94,9 @@ class Host:
         return next((one for one in self.events() if one.get("event") in names), None)
 
     def find_address(self) -> str | None:
-        """Where it listens, once it does."""
+        """Where it listens, or what it reads, once it does."""
         for line in self.notes().splitlines(keepends=True):
-            if line.startswith("listening ") and line.endswith("\n"):
+            if line.startswith(("listening ", "reading ")) and line.endswith("\n"):
                 return line.split()[1]
         return None
 
@@ -165,12 +172,24 @@ class Hosts:
         *arguments: str,
         wrapper: tuple[str, ...] = (),
         environment: dict[str, str] | None = None,
+        descriptors: tuple[int, ...] = (),
     ) -> Host:
         """Start ``transship`` with arguments; ``--json`` is added."""
         command = [*wrapper, sys.executable, "-m", "transship", *arguments, "--json"]
-        host = Host(name, command, self.folder, environment or {})
+        host = Host(name, command, self.folder, environment or {}, descriptors)
         self._hosts.append(host)
         return host
+
+    def orphans(self) -> list[str]:
+        """Command lines of processes that use the folder and are none of those started here."""
+        ours = {host.pid for host in self._hosts}
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if str(self.folder) in line and int(process.name) not in ours:
+                    found.append(line)
+        return found
 
     def ticks(self) -> int:
         """How often the guest has ticked, wherever it was."""

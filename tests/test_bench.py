@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pytest
+from bench.bare_media import BareMedium
 from bench.ceiling import BareCopy
+from bench.contestants.block_migration import BlockMigration
+from bench.contestants.disks import DiskCopy, Way
 from bench.contestants.mixed import QemuToUs, UsToQemu
 from bench.contestants.ours import HANDED_OVER, Ours
 from bench.contestants.qemus import Qemus
+from bench.contestants.stored import Stored
 from bench.dirtysync import DirtySyncs, Sync
 from bench.goals import GOALS, Goal, judged
 from bench.images import fill, mapped
 from bench.load import FIRST_BYTE, STAMP_OFFSET
 from bench.measuring import MIB, Move, Side
-from bench.place import DESTINATION, SOURCE, USABLE_BYTES, open_place
+from bench.place import DESTINATION, SOURCE, TLS, USABLE_BYTES, open_place
 from bench.plan import Effort, Race, is_chosen, races
 from bench.racing import run
 from bench.report import as_data
@@ -53,7 +58,7 @@ async def _measured(race: Race) -> dict[str, Any]:
     figures: dict[str, Any] = json.loads(json.dumps(data))["races"][race.key]
     assert list(figures) == [one.name for one in race.contestants]
     assert all(
-        figures[one.name]["is_right"] == [None if isinstance(one, BareCopy) else True]
+        figures[one.name]["is_right"] == [None if isinstance(one, BareCopy | BareMedium) else True]
         for one in race.contestants
     )
     return figures
@@ -88,6 +93,46 @@ async def test_memory_that_is_handed_over_is_verified() -> None:
 async def test_bare_copies_are_measured_in_the_same_way(scheme: str) -> None:
     figures = await _measured(Race("tiny", TINY, scheme, (BareCopy(connections=2),)))
     assert figures["bare copy, 2 connections"].keys() == FIGURES
+
+
+@pytest.mark.parametrize("scheme", ["exec", "fd"])
+async def test_guests_go_through_pipes_beside_the_bare_pipe(scheme: str) -> None:
+    figures = await _measured(Race("tiny", TINY, scheme, (BareMedium(medium="pipe"), Ours(0))))
+    assert figures["bare copy, 1 pipe"].keys() == FIGURES
+
+
+async def test_guests_go_through_a_file_beside_the_bare_file() -> None:
+    contestants = BareMedium(medium="file"), Stored(0), Stored(2, is_mapped=True)
+    figures = await _measured(Race("tiny", TINY, "file", contestants))
+    assert list(figures)[1:] == ["us to us, main stream", "us to us, mapped-ram, 2 threads"]
+
+
+@pytest.mark.qemu
+async def test_everybody_goes_over_tls_as_the_bare_copy_does() -> None:
+    contestants = BareCopy(connections=2), Qemus(2, QEMU), Ours(0), Ours(2)
+    figures = await _measured(Race("tiny", TINY, TLS, contestants))
+    assert len(figures) == 4
+
+
+async def test_guest_goes_over_rdma() -> None:
+    pytest.importorskip("transship_rdma", reason="transship-rdma is not installed")
+    figures = await _measured(Race("tiny", TINY, "rdma", (BareCopy(connections=1), Ours(0))))
+    assert figures["us to us, main stream"]["is_right"] == [True]
+
+
+@pytest.mark.skipif(shutil.which("qemu-nbd") is None, reason="qemu-nbd is not installed")
+@pytest.mark.parametrize("way", ["out", "in"])
+async def test_disks_are_copied_over_nbd_and_verified(way: Way) -> None:
+    contestants = DiskCopy(who="qemu-img convert", way=way), DiskCopy(way=way)
+    figures = await _measured(Race("tiny", TINY, "unix", contestants))
+    assert all(one.keys() == FIGURES for one in figures.values())
+
+
+async def test_disk_moves_in_the_stream_and_is_verified() -> None:
+    race = Race("tiny", TINY, "unix", (BlockMigration(),))
+    figures = await _measured(race)
+    (one,) = figures.values()
+    assert one["bytes_per_s"]["median"] == TINY.data_bytes / one["total_s"]["all"][0]
 
 
 async def test_contestant_that_cannot_take_part_is_left_out() -> None:

@@ -6,6 +6,7 @@ What is asked, and where the answers may differ, is data: see `tests/dialogue`.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 pytest.importorskip("transship_tcp")
 pytest.importorskip("transship_unix")
+pytest.importorskip("transship_exec")
+pytest.importorskip("transship_fd")
+pytest.importorskip("transship_file")
+pytest.importorskip("transship_nbd")
 pytest.importorskip("transship_ram")
 pytest.importorskip("transship_devstate")
 
@@ -39,17 +44,25 @@ IN_SCOPE: Final = frozenset(
         *("migrate", "migrate-incoming", "migrate_cancel", "migrate-continue", "query-migrate"),
         *("migrate-set-parameters", "query-migrate-parameters"),
         *("migrate-set-capabilities", "query-migrate-capabilities"),
-        *("announce-self", "query-status", "stop", "cont", "quit", "getfd", "closefd"),
+        *("announce-self", "query-status", "stop", "cont", "quit"),
+        *("getfd", "closefd", "add-fd", "remove-fd", "query-fdsets"),
         *("query-version", "query-commands", "query-qmp-schema", "qmp_capabilities"),
+        *("nbd-server-start", "nbd-server-stop", "query-block-exports", "query-block"),
+        *("block-export-add", "block-export-del", "blockdev-add", "blockdev-del"),
+        *("blockdev-mirror", "block-job-cancel", "block-job-set-speed"),
+        *("query-jobs", "job-dismiss", "query-named-block-nodes"),
         "human-monitor-command",
     }
 )
 
 DIALOGUES: Final = dialogues()
-QEMUS: Final = [one for one in qemu_binaries() if one.label == "10.0"]
+BINARIES: Final = {one.label: one for one in qemu_binaries()}
+ABOUT_DESCRIPTORS: Final = ("descriptors", "incoming-descriptor")
+"""Dialogues that a QEMU 7.2 has as well."""
 
+with_qemu_7 = pytest.mark.skipif("7.2" not in BINARIES, reason="needs QEMU 7.2")
 with_qemu_10 = pytest.mark.skipif(
-    not QEMUS, reason="needs QEMU 10.0: tests/qemu_peer/fetch-qemu.sh unpacks it"
+    "10.0" not in BINARIES, reason="needs QEMU 10.0: tests/qemu_peer/fetch-qemu.sh unpacks it"
 )
 each_dialogue = pytest.mark.parametrize("dialogue", DIALOGUES, ids=lambda one: one.name)
 
@@ -59,11 +72,11 @@ _heard: dict[str, list[Answer]] = {}
 
 
 @asynccontextmanager
-async def qemu(side: Side, folder: Path) -> AsyncIterator[Path]:
+async def qemu(side: Side, folder: Path, label: str = "10.0") -> AsyncIterator[Path]:
     """A QEMU whose guest does not run, or is awaited; gives the socket of a monitor of its own."""
     path = folder / f"{side}.sock"
     async with QemuProcess(
-        QEMUS[0],
+        BINARIES[label],
         folder,
         name=side,
         paused=True,
@@ -112,6 +125,15 @@ def _wrong(dialogue: Dialogue, answers: list[Answer]) -> list[str]:
 @each_dialogue
 async def test_qemu_answers_as_the_dialogue_has_it(dialogue: Dialogue, place: Path) -> None:
     wrong = _wrong(dialogue, await told_by_qemu(dialogue, place))
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.qemu
+@with_qemu_7
+@pytest.mark.parametrize("name", ABOUT_DESCRIPTORS)
+async def test_older_qemu_treats_descriptors_alike(name: str, place: Path) -> None:
+    (dialogue,) = (one for one in DIALOGUES if one.name == name)
+    wrong = _wrong(dialogue, await play(dialogue, partial(qemu, label="7.2"), place))
     assert not wrong, "\n".join(wrong)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -132,6 +133,41 @@ async def whole_or_nothing(pages_beside_ram: int) -> bool:
 @pytest.mark.parametrize("pages", [0, 2, 64])
 async def test_disk_that_fills_up_late_leaves_a_whole_checkpoint_or_nothing(pages: int) -> None:
     assert await whole_or_nothing(pages) is (pages == 64)
+
+
+# A source whose file is on it.
+
+_MOUNTED: Final = 'mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2 && exec "$@"'
+"""Arguments: as above; here the command is the process that was started."""
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
+async def test_disk_too_small_for_a_file_leaves_the_guest_where_it_is_and_the_disk_empty(
+    share: float,
+) -> None:
+    with Hosts() as hosts:
+        disk = hosts.folder / "disk"
+        disk.mkdir()
+        guest = f"synthetic:ram={_RAM_BYTES},dirty-rate=1MiB/s,journal={hosts.journal}"
+        source = hosts.start(
+            *("source", "run", guest, "--migrate-to", f"file:{disk}/stream"),
+            wrapper=(
+                *(*_ALONE, "sh", "-c", _MOUNTED, "sh"),
+                *(str(int(share * _RAM_BYTES)), str(disk)),
+            ),
+        )
+        failed = await source.event("left", "failed")
+        assert failed["exit_code"] == 1, failed
+        error = failed["error"]
+        assert "No space left on device" in json.dumps(error)
+        assert "stream" in error["cause"]
+        assert (error["side"], error["phase"]) == ("source", "active")
+        assert error["source_may_resume"] is True
+        await hosts.ticks_on(source)
+        seen_from_inside = Path(f"/proc/{source.pid}/root{disk}")
+        assert [path.stat().st_size for path in seen_from_inside.iterdir()] == [0]
+        assert (await source.stop())["guest"]["consistent"] is True
+        hosts.judge()
 
 
 @pytest.mark.soak

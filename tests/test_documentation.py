@@ -28,16 +28,22 @@ import click
 import pytest
 import trio
 from qemu_peer.find import NO_QEMU, QemuBinary, qemu_binaries
+from tls_pair import destination_security, secure_both, source_security, unix_pair
 
 from transship import abc, errors, testing, toolkit
 from transship.abc import (
     channel as abc_channel,
     compression as abc_compression,
+    section as abc_section,
     transport as abc_transport,
 )
+from transship.abc.settings import Capability
 from transship.abc.transport import Address
+from transship.cli import addresses
 from transship.cli.exits import ExitCode
 from transship.cli.main import main
+from transship.control.qapi.declaring import Object
+from transship.control.server import limits as server_limits
 from transship.engine.status import MigrationStatus
 from transship.errors import LocalError, MigrationError, PluginError
 from transship.guests import choosing
@@ -45,6 +51,8 @@ from transship.guests.choosing import dirty_log_for
 from transship.guests.spec import parse_guest
 from transship.plugin import discovery, hookspecs, selection, tracing
 from transship.testing import pytest_plugin
+from transship.testing.memory_device import MemoryDevice
+from transship.tls import RulesFile, failures
 from transship.wire import limits
 from transship.wire.grammar import GRAMMAR, Place
 
@@ -128,7 +136,15 @@ def test_help_lists_each_verb() -> None:
     assert sorted(main.list_commands(click.Context(main))) == list(verbs())
 
 
-@pytest.mark.parametrize("variable", [selection.VARIABLE, tracing.VARIABLE])
+@pytest.mark.parametrize(
+    "variable",
+    [
+        selection.VARIABLE,
+        selection.DENY_VARIABLE,
+        selection.FILE_VARIABLE,
+        tracing.VARIABLE,
+    ],
+)
 def test_environment_variable_is_documented(variable: str) -> None:
     assert f"`{variable}`" in section_of(page("reference/cli.md"), "Environment")
 
@@ -176,8 +192,11 @@ def test_errors_outside_the_tree_do_not_exist() -> None:
     def below(kind: type[MigrationError]) -> set[type[MigrationError]]:
         return {kind}.union(*(below(child) for child in kind.__subclasses__()))
 
-    strangers = below(MigrationError) - set(ERRORS)
-    assert not {kind for kind in strangers if kind.__module__.startswith("transship")}
+    def is_public(kind: type[MigrationError]) -> bool:
+        package, *modules = kind.__module__.split(".")
+        return package.startswith("transship") and not any(one.startswith("_") for one in modules)
+
+    assert not {kind for kind in below(MigrationError) - set(ERRORS) if is_public(kind)}
 
 
 @pytest.mark.parametrize("code", list(ExitCode), ids=lambda code: code.name)
@@ -216,6 +235,24 @@ def test_place_in_a_stream_is_documented_with_all_that_may_follow(place: Place) 
     assert f"| {place.value} |" in documented
 
 
+@pytest.mark.parametrize("capability", list(Capability))
+def test_capability_is_documented_with_its_meaning(capability: Capability) -> None:
+    documented = section_of(page("reference/qmp.md"), "Capabilities")
+    row = rf"^\| `{capability.value}` \| (yes|no) \| \S.* \|$"
+    assert re.search(row, documented, re.MULTILINE)
+
+
+def test_object_does_not_say_what_the_base_of_all_objects_says() -> None:
+    documented = section_of(page("reference/qmp.md"), "Objects")
+    inherited = inspect.cleandoc(Object.__doc__ or "").split("\n")[0]
+    assert inherited
+    assert inherited not in documented
+
+
+def test_number_of_clients_is_documented() -> None:
+    assert f"At most {server_limits.CLIENTS} clients" in page("reference/qmp.md")
+
+
 @pytest.mark.parametrize(
     "project", sorted(ROOT.glob("plugins/*/pyproject.toml")), ids=lambda path: path.parent.name
 )
@@ -225,7 +262,7 @@ def test_distribution_is_documented_with_its_entry_points(project: Path) -> None
     for group, points in declared["entry-points"].items():
         for name in points:
             assert re.search(
-                rf"^\| `{declared['name']}` \| `\w+` \| `{group}` \| `{name}` \|",
+                rf"^\| `{declared['name']}` \| `\w+` \| `{group}` \| `{re.escape(name)}` \|",
                 documented,
                 re.MULTILINE,
             )
@@ -250,10 +287,37 @@ OF_COMPRESSION = frozenset(
 """What only the author of a method of compression needs; it has a page of its own."""
 
 
+OF_SECTIONS = frozenset(
+    {
+        *("FakeGuest", "GuestWrite", "GoldenSection", "SavedRecord", "SectionCase", "StateOf"),
+        *("LIVE_SECTION_CHECKS", "MakeGuest", "MakeSection", "SECTION_CHECKS", "check_section"),
+        "ram_and_devices",
+        *("LiveSectionConformance", "SectionConformance", "SectionPlugin"),
+        *(
+            "Section",
+            "SectionSet",
+            "Segments",
+            "Body",
+            "ChannelWork",
+            "ChannelParsing",
+            "FileWork",
+            "RemoteWork",
+        ),
+        *("FromDescriptor", "LiveCounters", "Pending"),
+    }
+)
+"""The same for the author of a section."""
+
+OF_DISKS = frozenset(
+    {"BLOCK_DEVICE_CHECKS", "BlockDeviceConformance", "OpenDevice", "check_block_device"}
+)
+"""The same for the author of a kind of disks."""
+
+
 def _public_names() -> set[str]:
     """What the author of a plugin may import, modules of the contracts included."""
-    names = {*toolkit.__all__, *testing.__all__}
-    for module in (abc_channel, abc_compression, abc_transport, pytest_plugin):
+    names = {*toolkit.__all__, *testing.__all__, *pytest_plugin.__all__}
+    for module in (abc_channel, abc_compression, abc_section, abc_transport):
         names |= {
             name
             for name, value in vars(module).items()
@@ -271,12 +335,14 @@ def test_public_names_are_looked_for() -> None:
     assert {"Channel", "ReturnPath", "Listener", "Address", "Options"} <= _public_names()
     assert {"Incoming", "Outgoing", "SocketListener", "check_listener"} <= _public_names()
     assert {"TransportConformance", "TransportPlugin"} <= _public_names()
-    assert _public_names() > OF_COMPRESSION
+    assert _public_names() > OF_COMPRESSION | OF_SECTIONS | OF_DISKS
 
 
 @pytest.mark.parametrize("name", sorted(_public_names()))
 def test_name_that_a_plugin_may_use_is_documented(name: str) -> None:
     kind = "compression" if name in OF_COMPRESSION else "channels"
+    kind = "sections" if name in OF_SECTIONS else kind
+    kind = "disks" if name in OF_DISKS else kind
     assert section_of(page(f"reference/{kind}.md"), name).strip()
 
 
@@ -303,12 +369,23 @@ def test_method_of_a_transport_is_documented_with_its_signature(kind: type) -> N
             assert reference.docstrings.plain(inspect.getdoc(member)).split("\n")[0] in text
 
 
+def test_capability_is_in_the_table_of_the_guide() -> None:
+    documented = section_of(page("how-to/write-a-transport.md"), "Capabilities")
+    rows = re.findall(r"^\| `(\w+)` \|", documented, re.MULTILINE)
+    assert sorted(rows) == sorted(kind.__name__ for kind in abc_channel.CHANNEL_CAPABILITIES)
+
+
 @pytest.mark.parametrize(
     ("kind", "where"),
     [
+        (pytest_plugin.ChannelConformance, "channels"),
+        (pytest_plugin.TransportPluginConformance, "channels"),
         (pytest_plugin.TransportConformance, "channels"),
         (pytest_plugin.ListeningTransportConformance, "channels"),
+        (pytest_plugin.StoredTransportConformance, "channels"),
         (pytest_plugin.CompressionConformance, "compression"),
+        (pytest_plugin.SectionConformance, "sections"),
+        (pytest_plugin.LiveSectionConformance, "sections"),
     ],
 )
 def test_conformance_class_is_documented_with_its_fixtures_and_tests(
@@ -396,9 +473,11 @@ DOCUMENTED_LINES = [
 
 @pytest.mark.parametrize("line", DOCUMENTED_LINES)
 def test_documented_command_is_accepted_by_the_command_line(
-    line: str, monkeypatch: pytest.MonkeyPatch
+    line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # a disk that is not there is made
     monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "transship-websocket" / "src"))
     # Files that the reader has, and this test has not.
     monkeypatch.setattr(click.Path, "convert", lambda self, value, param, context: value)
     for program, *arguments in simple_commands(line):
@@ -419,17 +498,25 @@ def _parse(arguments: list[str]) -> None:
         if uri is not None:
             _check_uri(uri, is_incoming=name == "incoming" or verb == "receive")
     if "guest" in context.params and not context.params["guest"].startswith(("stored:", "mym")):
-        parse_guest(context.params["guest"], incoming=True)
+        parse_guest(
+            context.params["guest"], incoming=True, open_device=lambda uri: MemoryDevice(1 << 20)
+        )
 
 
-def _check_uri(uri: str, *, is_incoming: bool) -> None:
+def _check_uri(text: str, *, is_incoming: bool) -> None:
+    uri, options = addresses.target(text, {})
     address = Address.parse(uri)
+    if address.scheme in ("ws", "wss"):  # of the tutorial, which is not installed here
+        grammar = importlib.import_module("transship_websocket._address")
+        parse = grammar.parse_incoming if is_incoming else grammar.parse_outgoing
+        assert parse(address, {}).scheme == address.scheme
+        return
     try:
         transport = discovery.find_transport(address.scheme)
     except PluginError:
-        assert address.scheme in ("tcp", "unix")
+        assert address.scheme in ("tcp", "unix", "rdma")
         return
-    (transport.start_incoming if is_incoming else transport.start_outgoing)(address, {})
+    (transport.start_incoming if is_incoming else transport.start_outgoing)(address, options)
 
 
 def _make_targets() -> set[str]:
@@ -625,7 +712,7 @@ each_guide = pytest.mark.parametrize("name", list(GUIDES))
 @pytest.mark.parametrize(
     ("name", "hooks"),
     [
-        ("transship-loop", ["start_incoming", "start_outgoing"]),
+        ("transship-loop", ["channel_capabilities", "start_incoming", "start_outgoing"]),
         ("transship-bz2", ["create_compression"]),
     ],
 )
@@ -705,6 +792,39 @@ def test_guide_shows_every_file_of_its_plugin(tmp_path: Path, name: str) -> None
             assert f"```{{literalinclude}} {included}\n" in text
 
 
+# --- the tutorial with a device is followed -------------------------------------------------------
+
+
+def test_clock_of_the_tutorial_passes_the_kit(tmp_path: Path) -> None:
+    pytest.importorskip("transship_devstate")
+    clock = tmp_path / "clock"
+    shutil.copytree(EXAMPLES / "real-time-clock", clock)
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(clock)],
+        cwd=clock,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    checks = [one for one in dir(pytest_plugin.SectionConformance) if "test_" in one]
+    assert re.search(rf"^{2 * len(checks) + 1} passed", result.stdout, re.MULTILINE), result.stdout
+    (line,) = [
+        line
+        for line in console(page("tutorials/write-a-device-state-section.md"))
+        if line.startswith("python -c")
+    ]
+    saved = subprocess.run(
+        [sys.executable, *shlex.split(line)[1:]],
+        cwd=clock,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=True,
+    )
+    assert re.fullmatch(r"[0-9a-f]{8}00\n", saved.stdout)
+
+
 # --- the tutorial with QEMU is followed -----------------------------------------------------------
 
 
@@ -772,3 +892,30 @@ def _wait_for_socket(path: Path) -> None:
     while not path.exists():
         assert time.monotonic() < deadline, "QEMU does not listen"
         time.sleep(0.05)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the program openssl")
+async def test_certificates_made_as_the_guide_says_secure_a_channel(tmp_path: Path) -> None:
+    guide = (DOCS / "how-to/secure-a-migration.md").read_text()
+    script = guide.partition("```sh\n")[2].partition("```")[0]
+    with trio.fail_after(30):
+        await trio.run_process(["sh", "-e", "-c", script], cwd=tmp_path, capture_stderr=True)
+    rules = guide.partition("```json\n{\n")[2].partition("```")[0]
+    (tmp_path / "rules.json").write_text("{" + rules)
+    access = RulesFile(tmp_path / "rules.json").read()
+    for name in ("b.example.org", "192.0.2.7"):
+        async with unix_pair() as pair:
+            ends = await secure_both(
+                pair,
+                source_security(tmp_path / "source", name),
+                destination_security(tmp_path / "destination", access),
+            )
+            assert not any(isinstance(end, MigrationError) for end in ends)
+
+
+def test_guide_to_tls_has_the_words_of_the_errors() -> None:
+    guide = (DOCS / "how-to/secure-a-migration.md").read_text()
+    hints = {*failures._HINTS.values(), *failures._CERTIFICATES.values()}
+    for beginning in ("what came is not TLS", "it has expired", "replace ca-crl.pem", "set tls-"):
+        assert any(hint.startswith(beginning) for hint in hints)
+        assert beginning in guide

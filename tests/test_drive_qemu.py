@@ -6,13 +6,14 @@ import os
 import re
 import signal
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import pytest
 import trio
 from qemu_peer.boot import assert_consecutive
 from qemu_peer.find import QemuBinary, qemu_binaries
-from support.commands import Outcome, VerbProcess, transship
+from support.commands import Outcome, VerbProcess, transship, wait_until as wait_longer
 from support.passages import guest, listen, receiving, waiting_guest
 
 if TYPE_CHECKING:
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.qemu
 
 MACHINE: Final = "pc"
-SLOW: Final = ("--bandwidth", "2MiB/s", "--downtime", "1ms")
+SLOW_BYTES_PER_S: Final = 512 << 10
+SLOW: Final = ("--bandwidth", "512KiB/s", "--downtime", "1ms")
 """The counting guest writes to half a MiB at once, of which a page or two fit the downtime."""
 
 EAGER: Final = ("--bandwidth", "unlimited", "--downtime", "2s")
+wait_until = partial(wait_longer, timeout_s=20.0)
+
 AT_ONCE_S: Final = 1.0
 """How soon after the request the guest must run on the source again."""
 
@@ -68,14 +72,6 @@ async def deaf(place: Path) -> AsyncIterator[str]:
     sock.listen()
     with sock:
         yield f"unix:{place / 'deaf'}"
-
-
-async def wait_until(verb: VerbProcess, pattern: str) -> None:
-    """Wait until a verb has written a line of progress that matches."""
-    with trio.fail_after(20):
-        while not re.search(pattern, verb.stderr_text()):
-            assert verb.exit_code is None, verb.stderr_text()
-            await trio.sleep(0.02)
 
 
 async def expect_guest(source: QemuProcess) -> None:
@@ -123,7 +119,7 @@ async def test_both_sides_can_be_asked_and_watched(qemu: QemuBinary, place: Path
             await wait_until(migrate, r'"dirty_syncs": [2-9]')
             here = (await transship("status", "--qmp", place / "a.2")).expect(0).facts
             assert here["status"] == "active"
-            assert here["limits"]["max_bandwidth_bytes_per_s"] == 2 << 20
+            assert here["limits"]["max_bandwidth_bytes_per_s"] == SLOW_BYTES_PER_S
             assert here["statistics"]["total_bytes"] > source.ram_path.stat().st_size
             watch_here = VerbProcess("watch", "--qmp", place / "a.2")
             watch_there = VerbProcess("watch", "--qmp", place / "b.1")
@@ -142,11 +138,11 @@ async def test_guest_that_writes_too_fast_is_said_not_to_converge(
 ) -> None:
     async with running(qemu, place) as source, waiting(qemu, place) as destination:
         uri = await listen(destination, place)
-        order = ("--qmp", place / "a.1", "--bandwidth", "500KiB/s", "--downtime", "1ms")
-        ended = (await transship("migrate", uri, *order, "--timeout", "5s")).expect(4)
-        assert "cap 500 KiB/s\n" in ended.stderr
+        order = ("--qmp", place / "a.1", "--bandwidth", "200KiB/s", "--downtime", "1ms")
+        ended = (await transship("migrate", uri, *order, "--timeout", "15s")).expect(4)
+        assert "cap 200 KiB/s\n" in ended.stderr
         assert re.search(
-            r"will not converge at this rate: dirties \S+ .iB/s, sends \S+ .iB/s, cap 500 KiB/s "
+            r"will not converge at this rate: dirties \S+ .iB/s, sends \S+ .iB/s, cap 200 KiB/s "
             r"\(--bandwidth\)",
             ended.stderr,
         )

@@ -10,22 +10,25 @@ import re
 import subprocess
 import sys
 import threading
-from contextlib import asynccontextmanager, suppress
-from functools import cache
+from contextlib import aclosing, asynccontextmanager, suppress
+from functools import cache, partial
 from itertools import chain, repeat
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import pytest
 import trio
+from tls_certificates import make_folder
+from tls_pair import destination_security, source_security
 
-from transship.abc import Channel, Listener
+from transship.abc import Channel, Listener, Settings
 from transship.assembly import sections_for
-from transship.engine.incoming import Incoming
-from transship.errors import StreamError
+from transship.engine.incoming import IncomingMigration
+from transship.errors import ChannelError, MigrationError, StreamError, TlsError
 from transship.guests.recorded import RecordedGuest
 from transship.guests.stored import StoredGuest
 from transship.memory.ramblock import RAMBlock
+from transship.testing import ChannelWrapper, memory_channel_pair
 from transship.wire import encoder
 from transship.wire.constants import RecordType
 from transship.wire.events import Configuration, SectionHeader
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from transship.abc import Guest
     from transship.buffers import Buffer
 
-    Receive = Callable[[bytes, Path], Awaitable[StreamError | None]]
+    Receive = Callable[[bytes, Path], Awaitable[MigrationError | None]]
 
 CAPTURES = Path(os.environ.get("TRANSSHIP_CAPTURES", Path(__file__).parent / "captures"))
 STREAMS = ("q10-pc-xbzrle.mig", "q72-pc-tcg-boot.mig", "q10-q35-S.mig")
@@ -70,11 +73,12 @@ class Recording(Channel):
         await trio.lowlevel.checkpoint()
 
 
-class RecordingListener(Listener):
+class OneChannelListener(Listener):
     uri = "recording:"
+    accepts_more = False
 
-    def __init__(self, stream: bytes) -> None:
-        self._channels = [Recording(stream)]
+    def __init__(self, channel: Channel) -> None:
+        self._channels = [channel]
 
     async def accept(self) -> Channel:
         if not self._channels:
@@ -116,13 +120,18 @@ async def receive_in_memory(stream: bytes, folder: Path) -> StreamError | None:
 
 async def receive_into(guest: Guest, stream: bytes) -> StreamError | None:
     """Receive a stream; returns the error, which says everything that it must."""
+    return await receive_from(Recording(stream), guest, stream, Settings())
 
+
+async def receive_from(
+    channel: Channel, guest: Guest, stream: bytes, settings: Settings
+) -> StreamError | None:
     @asynccontextmanager
     async def listen() -> AsyncIterator[Listener]:
-        yield RecordingListener(stream)
+        yield OneChannelListener(channel)
 
     try:
-        await Incoming(guest, sections_for(guest), listen()).run()
+        await IncomingMigration(guest, sections_for(guest), listen(), settings).run()
     except StreamError as error:
         assert error.offset is not None
         assert 0 <= error.offset <= len(stream)
@@ -203,6 +212,90 @@ async def test_thousands_of_damaged_streams_are_received_or_refused(
 @pytest.mark.parametrize("name", STREAMS)
 async def test_stream_cut_at_a_thousand_places_is_refused(name: str, tmp_path: Path) -> None:
     await receive_cut(name, range(20, 1020), tmp_path)
+
+
+# Over TLS.
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pki")
+    make_folder(folder)
+    return folder
+
+
+async def receive_over_tls(
+    stream: bytes, folder: Path, pki: Path, wrap: Callable[[Channel], Channel] = lambda one: one
+) -> MigrationError | None:
+    """Receive a stream from a source that is trusted; returns the error, as :func:`receive`."""
+    folder.mkdir()
+    near, far = memory_channel_pair()
+    guest = StoredGuest.create(folder / "vm")
+    settings = Settings(security=destination_security(pki))
+
+    async def send() -> None:
+        async with aclosing(wrap(near)) as channel:
+            with suppress(MigrationError):
+                secured = await source_security(pki).secure(channel)
+                async with aclosing(secured):
+                    await secured.send_segments([stream])
+                    await secured.send_eof()
+
+    error: MigrationError | None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        try:
+            error = await receive_from(far, guest, stream, settings)
+        except (ChannelError, TlsError) as broken:
+            error = broken
+    left = list(folder.iterdir())
+    assert bool(left) is (error is None), left
+    return error
+
+
+async def test_damaged_stream_of_a_trusted_source_is_received_or_refused(
+    tmp_path: Path, pki: Path
+) -> None:
+    receive = partial(receive_over_tls, pki=pki)
+    assert await receive_damaged(STREAMS[0], range(3), tmp_path, receive) > 0
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", STREAMS)
+async def test_hundreds_of_damaged_streams_of_a_trusted_source_are_received_or_refused(
+    name: str, tmp_path: Path, pki: Path
+) -> None:
+    receive = partial(receive_over_tls, pki=pki)
+    assert await receive_damaged(name, range(20, 220), tmp_path, receive) > 20
+
+
+class Flipping(ChannelWrapper):
+    """Changes one bit on its way."""
+
+    def __init__(self, inner: Channel, at: int) -> None:
+        super().__init__(inner)
+        self._left = at
+
+    async def send_segments(self, segments: Sequence[Buffer]) -> None:
+        data = bytearray(b"".join(bytes(segment) for segment in segments))
+        if 0 <= self._left < len(data):
+            data[self._left] ^= 1 << self._left % 8
+        self._left -= len(data)
+        await super().send_segments([data])
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(300, marks=pytest.mark.soak)])
+async def test_any_bit_that_is_changed_on_the_way_is_noticed_and_nothing_is_left(
+    count: int, tmp_path: Path, pki: Path
+) -> None:
+    stream = capture(STREAMS[0])
+    chance = random.Random(count)
+    # The first three bytes of each record are not sealed; a version that is no version is ignored.
+    places = [5, 100, *(chance.randrange(1500, len(stream)) for _ in range(count))]
+    for number, place in enumerate(places):
+        folder = tmp_path / str(number)
+        error = await receive_over_tls(stream, folder, pki, partial(Flipping, at=place))
+        assert isinstance(error, (ChannelError, TlsError)), (place, error)
 
 
 # Memory, of a process of its own.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+import socket
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -12,35 +14,128 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import pytest
 import trio
 from faults_support import Host, Hosts, Progress, Relay, record_ends, until
+from tls_certificates import SERVER, make_folder
 
+from transship.disks import RawImage
 from transship.errors import CheckpointError
+from transship.guests.diskpattern import DiskTraits
+from transship.guests.journal import read_journal
 from transship.guests.spec import parse_guest
 from transship.guests.stored import StoredGuest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 _SEED: Final = 20_141
-_SOAK_KILLS: Final = 240
+DISK_BYTES: Final = 8 << 20
+DISK_RATE: Final = 16 << 20
+_SIDES: Final = ("source", "destination")
 SLOW_GUEST: Final = "synthetic:ram=1MiB,tick=500ms"
 
 
+class Route(NamedTuple):
+    """Where one passage goes.
+
+    Args:
+        uri: Where the destination is.
+        target: Where the source goes; None for what the destination says.
+        descriptors: What the source inherits, and what the destination does.
+    """
+
+    uri: str
+    target: str | None = None
+    descriptors: tuple[int, int] | None = None
+
+
+def over_unix(hosts: Hosts) -> Route:
+    return Route(hosts.unix("destination"))
+
+
+def through_commands(hosts: Hosts) -> Route:
+    fifo = hosts.folder / "fifo"
+    os.mkfifo(fifo)
+    return Route(f"exec:cat {fifo}", f"exec:cat > {fifo}")
+
+
+def through_commands_and_back(hosts: Hosts) -> Route:
+    there, back = hosts.folder / "there", hosts.folder / "back"
+    os.mkfifo(there)
+    os.mkfifo(back)
+    return Route(
+        f"exec:cat {there} & exec cat > {back}",
+        f"exec:cat {back} & exec cat > {there}",
+    )
+
+
+def over_a_pipe(_: Hosts) -> Route:
+    reads, writes = os.pipe()
+    return Route(f"fd:{reads}", f"fd:{writes}", (writes, reads))
+
+
+def over_sockets(_: Hosts) -> Route:
+    one, other = (end.detach() for end in socket.socketpair())
+    return Route(f"fd:{other}", f"fd:{one}", (one, other))
+
+
 class Way(NamedTuple):
-    """How memory goes from one process to the other.
+    """How a guest goes from one process to the other.
 
     Args:
         memory: What the guest's is made of.
         options: Of both commands.
+        is_secured: Whether it goes over TLS.
+        route: Makes the addresses.
+        provider: What libfabric must have.
+        kills: How many there are of it in an ordinary run.
+        soak_kills: How many in a long one.
+        has_disk: Whether the guest has a disk, on storage that both sides share.
+        copies_disk: Whether each side has a disk of its own, and the contents move.
     """
 
-    memory: str
+    memory: str = "anonymous"
     options: tuple[str, ...] = ()
+    is_secured: bool = False
+    route: Callable[[Hosts], Route] = over_unix
+    provider: str | None = None
+    kills: int = 1
+    soak_kills: int = 30
+    has_disk: bool = False
+    copies_disk: bool = False
+
+    def skip_if_missing(self) -> None:
+        """Skip the test where libfabric lacks what the way needs."""
+        if self.provider is not None:
+            fabric = pytest.importorskip("transship_rdma._fabric", reason="no transship-rdma")
+            if self.provider not in fabric.providers_at("127.0.0.1"):
+                pytest.skip(f"this libfabric has no provider {self.provider}")
+
+
+def over_fabric(provider: str) -> Way:
+    uri = f"rdma:127.0.0.1:0,provider={provider}"
+    return Way(route=lambda _: Route(uri), provider=provider)
 
 
 WAYS: Final = {
-    "stream": Way("anonymous"),
-    "extra channels": Way("anonymous", ("--cap", "multifd")),
-    "handed over": Way("memfd"),
+    "stream": Way(kills=10, soak_kills=240),
+    "extra channels": Way(options=("--cap", "multifd"), kills=10, soak_kills=240),
+    "handed over": Way("memfd", kills=10, soak_kills=240),
+    "with a disk": Way(has_disk=True, kills=4, soak_kills=240),
+    "with the contents of a disk": Way(
+        options=("--cap", "block"), copies_disk=True, kills=4, soak_kills=240
+    ),
+    "over TLS": Way("memfd", is_secured=True, kills=4, soak_kills=240),
+    "extra channels over TLS": Way(
+        options=("--cap", "multifd"), is_secured=True, kills=4, soak_kills=240
+    ),
+    "commands": Way(route=through_commands),
+    "commands, and back": Way(options=("--cap", "return-path"), route=through_commands_and_back),
+    "inherited pipe": Way(route=over_a_pipe),
+    "inherited socket": Way(route=over_sockets),
+    "TLS over an inherited socket": Way(route=over_sockets, is_secured=True),
+    "TLS over tcp": Way(route=lambda _: Route("tcp:127.0.0.1:0"), is_secured=True),
+    "rdma, tcp": over_fabric("tcp;ofi_rxm"),
+    "rdma, sockets": over_fabric("sockets"),
 }
 
 
@@ -64,11 +159,20 @@ class Passage:
         self.hosts = hosts
         way = way or WAYS["stream"]
         self._options = way.options
+        if way.is_secured:
+            credentials = make_folder(hosts.folder / "pki")
+            self._options += (
+                "--set",
+                f"tls-creds={credentials}",
+                "--set",
+                f"tls-hostname={SERVER}",
+            )
         self.is_stored = is_stored
         self.folder = hosts.folder / "checkpoints"
         self.folder.mkdir()
         self.checkpoint = self.folder / "vm"
         self.address = hosts.unix("destination")
+        self._make_route = way.route
         self.source: Host
         self.destination: Host
         self._ticks_within_s = 0.7 if is_slow else 0.05
@@ -79,21 +183,43 @@ class Passage:
                 f"synthetic:ram=16MiB,dirty-rate=16MiB/s,memory={way.memory},"
                 f"journal={hosts.journal}"
             )
+        self._disks: dict[str, Path] = {}
+        if way.has_disk:
+            self._disks = dict.fromkeys(_SIDES, hosts.folder / "disk.raw")
+        if way.copies_disk:
+            self._disks = {side: hosts.folder / f"{side}.raw" for side in _SIDES}
 
     async def start(self, via: str | None = None) -> None:
         """Start the destination, and then the source, with a relay between them or without."""
         self._there_before = set(self.folder.iterdir())
-        if self.is_stored:
-            arguments = ["receive", self.address, "--to", str(self.checkpoint)]
-        else:
-            arguments = ["run", f"{self._guest},seed=99", "--incoming", self.address]
-        self.destination = self.hosts.start("destination", *arguments, *self._options)
-        await self.destination.listening()
-        self.source = self.hosts.start(
-            *("source", "run", self._guest, "--bandwidth", "unlimited"),
-            *("--migrate-to", via or self.address, "--after", "200ms" if via else "0s"),
-            *self._options,
+        route = self._make_route(self.hosts)
+        ours, theirs = (
+            ((number,) for number in route.descriptors) if route.descriptors else ((), ())
         )
+        if self.is_stored:
+            arguments = ["receive", route.uri, "--to", str(self.checkpoint)]
+        else:
+            guest = f"{self._guest_of('destination')},seed=99"
+            arguments = ["run", guest, "--incoming", route.uri]
+        self.destination = self.hosts.start(
+            "destination", *arguments, *self._options, descriptors=theirs
+        )
+        listening_at = await self.destination.listening()
+        self.source = self.hosts.start(
+            *("source", "run", self._guest_of("source"), "--bandwidth", "unlimited"),
+            *("--migrate-to", via or route.target or listening_at),
+            *("--after", "200ms" if via else "0s"),
+            *self._options,
+            descriptors=ours,
+        )
+        for descriptor in (*ours, *theirs):
+            os.close(descriptor)
+
+    def _guest_of(self, side: str) -> str:
+        if not self._disks:
+            return self._guest
+        disk = self._disks[side]
+        return f"{self._guest},disk={disk},disk-size={DISK_BYTES},disk-rate={DISK_RATE}"
 
     async def judge(self) -> str:
         """Find out who has the guest, and that nobody else has; returns a name for the outcome."""
@@ -127,6 +253,9 @@ class Passage:
         if self.is_stored:
             self._check_folder(here, there)
         self.hosts.judge()
+        await until(lambda: not self.hosts.orphans(), "no command is left", 5)
+        if self._disks:
+            self._check_disk()
         return outcome
 
     async def _source_outcome(self) -> str:
@@ -194,6 +323,17 @@ class Passage:
         assert stopped["guest"]["consistent"] is True, stopped
         assert stopped["exit_code"] == code
 
+    def _check_disk(self) -> None:
+        """What the guest had written when it told its counter is there, and nothing older."""
+        counter, pid = max((one.counter, one.pid) for one in read_journal(self.hosts.journal))
+        path = self._disks["source" if pid == self.source.pid else "destination"]
+        traits = DiskTraits(0, DISK_BYTES, DISK_RATE, 1_000_000)
+        assert traits.written_blocks(counter) > 0
+        image = RawImage.open(path)
+        image.acquire()
+        assert traits.first_wrong_block(image.read_into, counter, ahead=1) is None
+        image.close()
+
     def _check_folder(self, here: str, there: str) -> None:
         """Nothing looks complete but a checkpoint that the source has given up."""
         paths = set(self.folder.iterdir()) - self._there_before
@@ -234,7 +374,12 @@ class Aim:
 
     def learn(self, outcome: str) -> None:
         """Kill a little earlier if the guest was through, and a little later if it was not."""
-        self.end_s += -0.004 if "source left" in outcome else 0.004
+        step_s = max(0.004, self.end_s / 10)
+        self.end_s += -step_s if "source left" in outcome else step_s
+
+
+_USUAL_END_S: Final = 0.2
+"""Good enough for a single kill."""
 
 
 async def take_aim(way: Way) -> Aim:
@@ -278,7 +423,7 @@ async def kill_many(
     """Kill with so many seeds, and go on where the last run stopped; returns the outcomes."""
     noted = progress.load() if progress else {}
     outcomes = Counter[str](noted.get("outcomes", {}))
-    aim = await take_aim(way)
+    aim = Aim(_USUAL_END_S) if count == 1 else await take_aim(way)
     for number in range(noted.get("next", 0), count):
         outcome = await kill_one(_SEED + first + number, aim, way)
         aim.learn(outcome)
@@ -292,8 +437,9 @@ async def kill_many(
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_process_killed_at_a_random_moment_leaves_one_guest_at_most(way: str) -> None:
-    outcomes = await kill_many(1000, 10, WAYS[way])
-    assert outcomes.total() == 10
+    WAYS[way].skip_if_missing()
+    outcomes = await kill_many(1000, WAYS[way].kills, WAYS[way])
+    assert outcomes.total() == WAYS[way].kills
 
 
 @pytest.mark.soak
@@ -301,8 +447,10 @@ async def test_process_killed_at_a_random_moment_leaves_one_guest_at_most(way: s
 async def test_hundreds_of_processes_killed_at_random_moments_leave_one_guest_at_most(
     way: str,
 ) -> None:
-    outcomes = await kill_many(0, _SOAK_KILLS, WAYS[way], Progress(f"kills: {way}"))
-    assert outcomes.total() == _SOAK_KILLS
+    WAYS[way].skip_if_missing()
+    kills = WAYS[way].soak_kills
+    outcomes = await kill_many(0, kills, WAYS[way], Progress(f"kills: {way}"))
+    assert outcomes.total() == kills
 
 
 # Chosen moments: after a certain byte has gone one way or the other.

@@ -23,14 +23,16 @@ pytest.importorskip("transship_ram")
 pytest.importorskip("transship_devstate")
 
 MIB: Final = 1 << 20
-RAM: Final = 24 * MIB
-TOTAL: Final = 16 * MIB
-CAPPED: Final = 2 * MIB
+RAM: Final = 48 * MIB
+TOTAL: Final = 8 * MIB
+CAPPED: Final = MIB
 CAPS: Final = (0, 0, CAPPED, 0)
 FAIR: Final = 0.15
 """How far from its share a migration may be."""
 SETTLING_S: Final = 0.5
-WINDOW_S: Final = 1.5
+WINDOW_S: Final = 1.0
+WINDOWS: Final = 8
+"""Where the processors are busy with something else, less is sent; never more."""
 PATIENCE_S: Final = 30.0
 
 
@@ -41,7 +43,7 @@ class Move:
     here: SyntheticGuest
     there: SyntheticGuest
     migration: transship.Migration
-    incoming: transship.Incoming
+    incoming: transship.IncomingMigration
     listening: trio.Event
     has_arrived: trio.Event = field(default_factory=trio.Event)
     has_left: trio.Event = field(default_factory=trio.Event)
@@ -89,15 +91,23 @@ def move(
     )
 
 
-async def rates(moves: Sequence[Move]) -> list[float]:
-    """What each sends, in bytes per second, once things have settled."""
+async def expect_shares(moves: Sequence[Move], shares: Sequence[float]) -> None:
+    """Wait until each sends its share, in bytes per second; at no time may one send more."""
     await trio.sleep(SETTLING_S)
-    began_s, before = trio.current_time(), [one.sent_bytes for one in moves]
-    await trio.sleep(WINDOW_S)
-    elapsed_s = trio.current_time() - began_s
-    for one in moves:
-        assert one.migration.status is MigrationStatus.ACTIVE
-    return [(one.sent_bytes - sent) / elapsed_s for one, sent in zip(moves, before, strict=True)]
+    seen = []
+    for _ in range(WINDOWS):
+        began_s, before = trio.current_time(), [one.sent_bytes for one in moves]
+        await trio.sleep(WINDOW_S)
+        elapsed_s = trio.current_time() - began_s
+        assert {one.migration.status for one in moves} == {MigrationStatus.ACTIVE}
+        seen = [
+            (one.sent_bytes - sent) / elapsed_s for one, sent in zip(moves, before, strict=True)
+        ]
+        for sent, share in zip(seen, shares, strict=True):
+            assert sent < share * (1 + FAIR)
+        if seen == pytest.approx(shares, rel=FAIR):
+            return
+    raise AssertionError(f"{seen} bytes per second, where {shares} were expected")
 
 
 async def over(moves: Sequence[Move]) -> None:
@@ -124,20 +134,14 @@ async def test_migrations_share_what_there_is_and_keep_to_limits_of_their_own(
                 await one.listening.wait()
                 nursery.start_soon(one.leave)
 
-            sent = await rates(moves)
-            assert sum(sent) == pytest.approx(TOTAL, rel=FAIR)
-            assert sent[2] == pytest.approx(CAPPED, rel=FAIR)
-            for number in (0, 1, 3):
-                assert sent[number] == pytest.approx((TOTAL - CAPPED) / 3, rel=FAIR)
+            fair = (TOTAL - CAPPED) / 3
+            await expect_shares(moves, [fair, fair, CAPPED, fair])
 
             given_up, *moves = moves
             given_up.migration.cancel()
             await over([given_up])
-            sent = await rates(moves)
-            assert sum(sent) == pytest.approx(TOTAL, rel=FAIR)
-            assert sent[1] == pytest.approx(CAPPED, rel=FAIR)
-            for number in (0, 2):
-                assert sent[number] == pytest.approx((TOTAL - CAPPED) / 2, rel=FAIR)
+            fair = (TOTAL - CAPPED) / 2
+            await expect_shares(moves, [fair, CAPPED, fair])
 
             limiter.total_bytes_per_s = 1 << 40
             for one in moves:

@@ -344,17 +344,17 @@ async def test_descriptors_that_are_no_such_memory_are_refused(
     place: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from transship_unix._channel import UnixChannel
+    from transship.toolkit import DescriptorSocketChannel
 
-    send = UnixChannel.send_descriptors
+    send = DescriptorSocketChannel.send_descriptors
 
-    async def send_forged(self: UnixChannel, descriptors: list[int]) -> None:
+    async def send_forged(self: DescriptorSocketChannel, descriptors: list[int]) -> None:
         forged = forge(descriptors)
         await send(self, forged)
         for descriptor in forged:
             os.close(descriptor)
 
-    monkeypatch.setattr(UnixChannel, "send_descriptors", send_forged)
+    monkeypatch.setattr(DescriptorSocketChannel, "send_descriptors", send_forged)
     passage = Handover(f"unix:{place / 'in'}")
     await passage.run()
     assert any(expected in (error.expected or "") for error in passage.errors)

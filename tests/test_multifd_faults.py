@@ -13,7 +13,6 @@ from support.between_us import Passage
 from transship.abc import Blocking, Parameters
 from transship.assembly import migrate, receive
 from transship.engine import source
-from transship.engine.channels import threads
 from transship.engine.destination import Destination
 from transship.errors import MigrationError
 from transship.guests.synthetic import SyntheticGuest
@@ -23,7 +22,7 @@ from transship.wire.multifd import initial_packet
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from transship.engine.incoming import Incoming
+    from transship.engine.incoming import IncomingMigration
     from transship.engine.migration import Migration
 
 pytest.importorskip("transship_ram")
@@ -49,7 +48,17 @@ def passage_in(place: Path, source_parameters: Parameters | None = None) -> Pass
     )
 
 
-async def fails(side: Incoming | Migration) -> None:
+SLOW: Final = Parameters(max_bandwidth_bytes_per_s=32 << 20, multifd_channels=CHANNELS)
+"""For a source that is to be met while its guest moves."""
+
+
+async def is_moving(passage: Passage) -> None:
+    """Wait until the source has the destination's attention: who comes now is another."""
+    while passage.incoming.statistics.transferred_bytes < 1 << 20:  # noqa: ASYNC110, nobody tells
+        await trio.sleep(0.005)
+
+
+async def fails(side: IncomingMigration | Migration) -> None:
     with pytest.raises(MigrationError):
         await side.run()
 
@@ -120,15 +129,18 @@ async def test_channels_of_several_guests_are_refused(
     assert any("an extra channel is of another guest" in str(error) for error in passage.errors)
 
 
-async def test_channels_that_cannot_block_go_through_the_event_loop(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def no_channel_can_block(monkeypatch: pytest.MonkeyPatch) -> None:
     has = SocketChannel.capability
 
     def capability(channel: SocketChannel, kind: type[Any]) -> Any:
         return None if kind is Blocking else has(channel, kind)
 
     monkeypatch.setattr(SocketChannel, "capability", capability)
+
+
+@pytest.mark.usefixtures("no_channel_can_block")
+async def test_channels_that_cannot_block_go_through_the_event_loop(place: Path) -> None:
     passage = passage_in(place)
     with trio.fail_after(20):
         await passage.run()
@@ -136,10 +148,8 @@ async def test_channels_that_cannot_block_go_through_the_event_loop(
     assert not passage.errors
 
 
-async def test_channels_that_cannot_block_are_broken_by_a_cancellation(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(threads, "blocking_of", lambda channel: None)
+@pytest.mark.usefixtures("no_channel_can_block")
+async def test_channels_that_cannot_block_are_broken_by_a_cancellation(place: Path) -> None:
     passage = passage_in(place)
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
@@ -187,12 +197,11 @@ async def test_channel_that_comes_when_the_guest_has_arrived_is_turned_away(plac
 
 
 async def test_strangers_do_not_get_in_the_way(place: Path) -> None:
-    passage = passage_in(place)
+    passage = passage_in(place, SLOW)
     path = str(place / "in")
 
     async def knock() -> None:
-        await passage.listening.wait()
-        await trio.sleep(0.02)
+        await is_moving(passage)
         for greeting in (b"", b"GET / HTTP/1.1\r\n\r\n" * 9):
             with suppress(OSError, trio.BrokenResourceError):
                 async with await trio.open_unix_socket(path) as stranger:
@@ -207,12 +216,10 @@ async def test_strangers_do_not_get_in_the_way(place: Path) -> None:
 
 
 async def test_channel_with_a_number_that_is_taken_is_refused(place: Path) -> None:
-    slow = Parameters(max_bandwidth_bytes_per_s=8 << 20, multifd_channels=CHANNELS)
-    passage = passage_in(place, slow)
+    passage = passage_in(place, SLOW)
 
     async def intrude() -> None:
-        await passage.listening.wait()
-        await trio.sleep(0.3)
+        await is_moving(passage)
         async with await trio.open_unix_socket(str(place / "in")) as intruder:
             await intruder.send_all(initial_packet(None, 0))
             await trio.sleep(1)

@@ -12,16 +12,11 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from distributions import distributions
 
-PLUGINS = (
-    "transship-accel",
-    "transship-devstate",
-    "transship-ram",
-    "transship-tcp",
-    "transship-unix",
-    "transship-zlib",
-    "transship-zstd",
-)
+INSTALLED = {each.name for each in metadata.distributions()}
+# One that needs a compiler or a C library may not be here.
+PLUGINS = tuple(each.name for each in distributions() if each.is_plugin and each.name in INSTALLED)
 
 
 class Installation:
@@ -106,6 +101,13 @@ def test_scheme_whose_plugin_is_missing_is_answered_with_its_distribution(
     assert "transship-unix" in result.stderr
     assert uri in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_scheme_that_needs_a_library_is_answered_with_its_distribution(tmp_path: Path) -> None:
+    installation = Installation(tmp_path, without=("transship-rdma",))
+    result = installation.run("receive", "rdma:host:1", "--to", str(tmp_path / "vm"))
+    assert result.returncode == 3, result.stderr
+    assert "install transship-rdma" in result.stderr
 
 
 @pytest.mark.parametrize("method", ["zlib", "zstd"])

@@ -485,18 +485,13 @@ def _unsupported() -> Iterator[Any]:
     for qemu in QEMUS:
         for capability, word in (
             ("postcopy-ram", "postcopy"),
-            ("dirty-bitmaps", "postcopy"),
             ("x-colo", "COLO"),
             ("x-ignore-shared", "x-ignore-shared"),
-            ("block", "'block'"),
         ):
-            if capability == "block" and qemu.version >= (9, 1):
-                continue
             for scheme, return_path in (("unix", True), ("tcp", True), ("unix", False)):
                 if capability == "x-ignore-shared" and not return_path:
                     continue
-                is_like_postcopy = capability in ("dirty-bitmaps", "x-colo")
-                is_short = (scheme, return_path) == ("unix", True) and not is_like_postcopy
+                is_short = (scheme, return_path) == ("unix", True) and capability != "x-colo"
                 name = f"{qemu.label}-{capability}-{scheme}-{'with' if return_path else 'no'}-rp"
                 yield pytest.param(
                     *(qemu, capability, word, scheme, return_path),

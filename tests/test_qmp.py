@@ -293,6 +293,95 @@ async def test_descriptors_are_passed_and_closed(place: Path) -> None:
         await consistent(process)
 
 
+async def hand_over(client: Any, number: int, command: str, **arguments: Any) -> Any:
+    """Give a command together with a descriptor, which is closed here."""
+    client.send_fd_scm(number)
+    answer = await client.execute(command, arguments)
+    os.close(number)
+    return answer
+
+
+async def moves_over(
+    place: Path, prepare: Callable[[Any, Any], Awaitable[tuple[str, str]]]
+) -> None:
+    """Move a guest over what both hosts are handed, and see that nothing of it stays open."""
+    async with (
+        hosted(place, "a") as (source, here),
+        hosted(place, "b", "--incoming", "defer") as (destination, there),
+    ):
+        processes = (source.pid, destination.pid)
+
+        async def talk() -> None:
+            ours, theirs = await connected(here), await connected(there)
+            before = [open_descriptors(pid) for pid in processes]
+            target, uri = await prepare(ours, theirs)
+            if uri.startswith("fd:"):
+                await theirs.execute("migrate-incoming", {"uri": uri})
+            await ours.execute("migrate", {"uri": target})
+            await reached(ours, "completed")
+            if not uri.startswith("fd:"):
+                await theirs.execute("migrate-incoming", {"uri": uri})
+            await reached(theirs, "completed")
+            for client in (ours, theirs):
+                for fdset in await client.execute("query-fdsets"):
+                    await client.execute("remove-fd", {"fdset-id": fdset["fdset-id"]})
+            for pid, number in zip(processes, before, strict=True):
+                assert open_descriptors(pid) <= number
+            assert (await theirs.execute("query-status"))["status"] == "running"
+            assert (await ours.execute("query-status"))["status"] == "postmigrate"
+            for client in (ours, theirs):
+                await client.execute("quit")
+                await gone(client)
+
+        await outside(talk)
+        await consistent(source)
+        await consistent(destination)
+
+
+def open_descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+async def reached(client: Any, status: str) -> None:
+    while True:
+        info = await client.execute("query-migrate")
+        assert info.get("status") != "failed", info
+        if info.get("status") == status:
+            return
+        await asyncio.sleep(POLL_S)
+
+
+@pytest.mark.parametrize("kind", ["socket", "pipe"])
+async def test_guest_moves_over_descriptors_that_both_were_handed_by_name(
+    place: Path, kind: str
+) -> None:
+    async def prepare(ours: Any, theirs: Any) -> tuple[str, str]:
+        if kind == "socket":
+            writes, reads = (end.detach() for end in socket.socketpair())
+        else:
+            reads, writes = os.pipe()
+        await hand_over(ours, writes, "getfd", fdname="out")
+        await hand_over(theirs, reads, "getfd", fdname="in")
+        return "fd:out", "fd:in"
+
+    await moves_over(place, prepare)
+
+
+@pytest.mark.parametrize("offset", ["", ",offset=0x1000"])
+async def test_guest_moves_through_a_file_of_which_both_were_handed_a_set(
+    place: Path, offset: str
+) -> None:
+    async def prepare(ours: Any, theirs: Any) -> tuple[str, str]:
+        path = place / "stream"
+        out = os.open(path, os.O_WRONLY | os.O_CREAT)
+        await hand_over(ours, out, "add-fd", **{"fdset-id": 3, "opaque": "out"})
+        back = os.open(path, os.O_RDONLY)
+        await hand_over(theirs, back, "add-fd", **{"fdset-id": 4, "opaque": "back"})
+        return f"file:/dev/fdset/3{offset}", f"file:/dev/fdset/4{offset}"
+
+    await moves_over(place, prepare)
+
+
 # --- qmp-shell ------------------------------------------------------------------------------------
 
 

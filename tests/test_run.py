@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -28,3 +29,32 @@ def test_address_to_leave_for_is_checked_before_there_is_a_guest(
     assert result.returncode == 3
     assert "listening" not in result.stderr
     assert uri.split(":", maxsplit=1)[0] in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("uri", "options", "variables", "why"),
+    [
+        ("unix:{place}", ["--set", "tls-creds=/no/such/"], {}, "/no/such/"),
+        ("fd:1", [], {}, "fd:1 is where results and progress go"),
+        ("fd:57", [], {}, "Bad file descriptor"),
+        ("tpc:[::1]:4444", [], {}, "tcp, perhaps?"),
+        ("unix:{place}", [], {"TRANSSHIP_PLUGINS_DENY": "ram"}, "denies transship-ram"),
+    ],
+)
+def test_migration_that_cannot_begin_is_refused_before_there_is_a_guest(
+    uri: str, options: list[str], variables: dict[str, str], why: str, tmp_path: object
+) -> None:
+    result = subprocess.run(
+        [
+            *(sys.executable, "-m", "transship", "run", "synthetic:ram=1MiB", *options),
+            *("--migrate-to", uri.format(place=tmp_path), "--after", "20s"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=False,
+        env=os.environ | variables,
+    )
+    assert result.returncode == 3, result.stderr
+    assert result.stderr.startswith("transship: source side, phase setup: ")
+    assert why in result.stderr

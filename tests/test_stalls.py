@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import random
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -11,30 +14,38 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import trio
 from faults_support import Host, Hosts, record_ends, takes_at_most, until
+from tls_certificates import SERVER, make_folder
+from tls_pair import destination_security, source_security
 
 from transship.abc import Channel, Listener
 from transship.abc.settings import Parameters, Settings
 from transship.assembly import sections_for
-from transship.engine.incoming import Incoming
+from transship.engine.incoming import IncomingMigration
 from transship.engine.migration import Migration
 from transship.errors import HandoverError, MigrationError
 from transship.guests.synthetic import SyntheticGuest
 from transship.testing import ChannelWrapper, CloseAfter, memory_channel_pair
+from transship.tls import Endpoint, X509Credentials
 from transship.wire import encoder
 from transship.wire.constants import CommandType, RecordType
 from transship.wire.events import Configuration, SectionHeader
 from transship.wire.returnpath import pong, shut
 
 if TYPE_CHECKING:
+    from transship.abc.security import ChannelSecurity
     from transship.buffers import Buffer
 
 STALL: Final = ("--stall-timeout", "1s")
 STALLED_S: Final = 1 + 1 + 1.5
 """A second of waiting, one of cleaning up, and what a loaded machine adds."""
 
+SECURED_S: Final = STALLED_S + 2.0
+"""The same behind TLS: shaking hands, and encrypting at both ends, come before the stall."""
+
 CANCELLED_S: Final = 1.0
 
-Peer = Callable[[trio.SocketStream], Awaitable[None]]
+Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+Peer = Callable[[Any], Awaitable[None]]
 
 
 # Destinations that are none.
@@ -61,23 +72,23 @@ async def false_destination(hosts: Hosts, peer: Peer) -> AsyncIterator[str]:
             nursery.cancel_scope.cancel()
 
 
-async def never_reads(stream: trio.SocketStream) -> None:
+async def never_reads(stream: Stream) -> None:
     await trio.lowlevel.checkpoint()
 
 
-async def stops_in_the_middle(stream: trio.SocketStream) -> None:
+async def stops_in_the_middle(stream: Stream) -> None:
     left = 1 << 20
     while left > 0:
         left -= len(await stream.receive_some(min(left, 1 << 16)))
 
 
-async def never_answers(stream: trio.SocketStream) -> None:
+async def never_answers(stream: Stream) -> None:
     with suppress(trio.BrokenResourceError):
         async for _ in stream:
             pass
 
 
-async def answers_once(stream: trio.SocketStream) -> None:
+async def answers_once(stream: Stream) -> None:
     said = bytearray()
     while encoder.ping(1) not in said:
         said += await stream.receive_some(1 << 16)
@@ -85,8 +96,29 @@ async def answers_once(stream: trio.SocketStream) -> None:
     await never_answers(stream)
 
 
-def start_source(hosts: Hosts, uri: str, *options: str) -> Host:
-    guest = f"synthetic:ram=16MiB,dirty-rate=1MiB/s,journal={hosts.journal}"
+def over_tls(peer: Peer, pki: str) -> Peer:
+    """A peer that shakes hands first."""
+    context = X509Credentials(Path(pki), Endpoint.SERVER).context()
+
+    async def shake_hands(stream: trio.SocketStream) -> None:
+        secured = trio.SSLStream(stream, context, server_side=True)
+        await secured.do_handshake()
+        await peer(secured)
+
+    return shake_hands
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_folder(tmp_path_factory.mktemp("pki"))
+
+
+def with_credentials(pki: str) -> tuple[str, ...]:
+    return ("--set", f"tls-creds={pki}", "--set", f"tls-hostname={SERVER}")
+
+
+def start_source(hosts: Hosts, uri: str, *options: str, ram: str = "16MiB") -> Host:
+    guest = f"synthetic:ram={ram},dirty-rate=1MiB/s,journal={hosts.journal}"
     return hosts.start(
         *("source", "run", guest, "--migrate-to", uri, "--bandwidth", "unlimited", *options)
     )
@@ -103,11 +135,37 @@ def start_source(hosts: Hosts, uri: str, *options: str) -> Host:
 async def test_destination_that_hangs_is_given_up_in_time_and_the_guest_runs_on(
     peer: Peer, section: str | None, cause: str
 ) -> None:
+    await hangs(peer, section, cause)
+
+
+@pytest.mark.parametrize(
+    ("peer", "section", "cause", "ram"),
+    [
+        (stops_in_the_middle, "ram", "1 s", "16MiB"),
+        # All of it is decrypted here, and the stall is timed, not that.
+        (never_answers, None, "did not answer PING 1", "3MiB"),
+    ],
+)
+async def test_destination_that_hangs_behind_tls_is_given_up_in_time_and_the_guest_runs_on(
+    peer: Peer, section: str | None, cause: str, ram: str, pki: str
+) -> None:
+    secured = over_tls(peer, pki)
+    await hangs(secured, section, cause, *with_credentials(pki), ram=ram, within_s=SECURED_S)
+
+
+async def hangs(
+    peer: Peer,
+    section: str | None,
+    cause: str,
+    *options: str,
+    ram: str = "16MiB",
+    within_s: float = STALLED_S,
+) -> None:
     with Hosts() as hosts:
         async with false_destination(hosts, peer) as uri:
-            source = start_source(hosts, uri, *STALL)
+            source = start_source(hosts, uri, *STALL, *options, ram=ram)
             await until(lambda: hosts.ticks() > 0, "the guest runs")
-            with takes_at_most(STALLED_S, "giving up"):
+            with takes_at_most(within_s, "giving up"):
                 failed = await source.event("left", "failed")
             error = failed["error"]
             assert (error["kind"], error["side"]) == ("StalledError", "source")
@@ -122,9 +180,26 @@ async def test_destination_that_hangs_is_given_up_in_time_and_the_guest_runs_on(
 async def test_source_that_waits_for_a_hanging_destination_is_cancelled_at_once(
     peer: Peer,
 ) -> None:
+    await waits_in_vain(peer)
+
+
+async def never_shakes_hands(stream: trio.SocketStream) -> None:
+    await stream.receive_some(1)
+
+
+@pytest.mark.parametrize("peer", [never_reads, never_answers])
+async def test_source_that_waits_behind_tls_is_cancelled_at_once(peer: Peer, pki: str) -> None:
+    await waits_in_vain(over_tls(peer, pki), *with_credentials(pki))
+
+
+async def test_source_that_waits_for_a_handshake_is_cancelled_at_once(pki: str) -> None:
+    await waits_in_vain(never_shakes_hands, *with_credentials(pki))
+
+
+async def waits_in_vain(peer: Peer, *options: str) -> None:
     with Hosts() as hosts:
         async with false_destination(hosts, peer) as uri:
-            source = start_source(hosts, uri)
+            source = start_source(hosts, uri, *options)
             await until(lambda: hosts.ticks() > 0, "the guest runs")
             await trio.sleep(0.7)
             assert source.events() == []
@@ -166,7 +241,7 @@ async def test_second_interrupt_leaves_at_once_with_130() -> None:
         async with false_destination(hosts, answers_once) as uri:
             source = hosts.start(
                 *("source", "run", "test_stalls:reluctant_guest", "--migrate-to", uri),
-                environment={"PYTHONPATH": str(Path(__file__).parent)},
+                environment={"PYTHONPATH": os.pathsep.join(sys.path)},
             )
             await until(lambda: hosts.folder.joinpath("source.err").stat().st_size > 0, "it runs")
             await trio.sleep(1)
@@ -264,6 +339,23 @@ async def test_source_that_hangs_is_given_up_in_time_and_nothing_is_left(
 
 
 @both_kinds
+async def test_source_that_hangs_behind_tls_is_given_up_in_time_and_nothing_is_left(
+    kind: str, pki: str
+) -> None:
+    context = X509Credentials(Path(pki), Endpoint.CLIENT).context()
+    with Hosts() as hosts:
+        receiving = Receiving(hosts, kind, *STALL, *with_credentials(pki)[:2])
+        async with await receiving.connect() as connection:
+            stream = trio.SSLStream(connection, context, server_hostname=SERVER)
+            await stream.do_handshake()
+            await stream.send_all(beginning())
+            with takes_at_most(SECURED_S, "giving up"):
+                error = await receiving.failed(1)
+            assert (error["kind"], error["side"]) == ("StalledError", "destination")
+            assert error["offset"] is not None
+
+
+@both_kinds
 @pytest.mark.parametrize("is_connected", [False, True])
 async def test_destination_that_waits_is_cancelled_at_once_and_nothing_is_left(
     kind: str, is_connected: bool
@@ -319,6 +411,8 @@ class Recorder(ChannelWrapper):
 
 
 class _OneChannel(Listener):
+    accepts_more = False
+
     def __init__(self, channel: Channel) -> None:
         self._channels = [channel]
 
@@ -352,7 +446,9 @@ _RAM_BYTES: Final = 1 << 18
 _PARAMETERS: Final = Parameters(max_bandwidth_bytes_per_s=0, stall_timeout_s=20.0)
 
 
-async def passes(near: Wrap, far: Wrap) -> tuple[MigrationError | None, MigrationError | None]:
+async def passes(
+    near: Wrap, far: Wrap, pki: str | None = None
+) -> tuple[MigrationError | None, MigrationError | None]:
     """Let a guest pass in this process; at its end one side may have it. Returns both errors."""
     with (
         SyntheticGuest(_RAM_BYTES, tick_s=1) as here,
@@ -362,17 +458,21 @@ async def passes(near: Wrap, far: Wrap) -> tuple[MigrationError | None, Migratio
         await until(lambda: here.counter > 0, "it has ticked")
         near_end, far_end = memory_channel_pair()
         near_channel, far_channel = near(near_end), far(far_end)
-        source = Migration(
-            here, sections_for(here), dialled(near_channel), Settings(parameters=_PARAMETERS)
-        )
-        destination = Incoming(
-            there, sections_for(there), listening(far_channel), Settings(parameters=_PARAMETERS)
-        )
+        ours, theirs = (Settings(parameters=_PARAMETERS, security=one) for one in _security(pki))
+        source = Migration(here, sections_for(here), dialled(near_channel), ours)
+        destination = IncomingMigration(there, sections_for(there), listening(far_channel), theirs)
         async with trio.open_nursery() as nursery:
             for attempt in (source, destination):
                 nursery.start_soon(_ignoring_errors, attempt.run)
         await _check(here, there, source.error, destination.error)
         return source.error, destination.error
+
+
+def _security(pki: str | None) -> tuple[ChannelSecurity | None, ChannelSecurity | None]:
+    """Of the source, and of the destination."""
+    if pki is None:
+        return None, None
+    return source_security(Path(pki)), destination_security(Path(pki))
 
 
 async def _ignoring_errors(run: Callable[[], Awaitable[object]]) -> None:
@@ -437,3 +537,38 @@ async def test_peer_that_closes_at_any_record_boundary_leaves_the_guest_to_one_s
             await passes(close, unchanged)
         else:
             await passes(unchanged, close)
+
+
+@pytest.mark.parametrize("count", [12, pytest.param(300, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("closer", ["source", "destination"])
+@pytest.mark.parametrize("direction", ["stream", "return path"])
+async def test_peer_that_closes_anywhere_in_tls_leaves_the_guest_to_one_side(
+    closer: str, direction: str, count: int, pki: str
+) -> None:
+    recorders: list[Recorder] = []
+
+    def record(channel: Channel) -> Channel:
+        recorders.append(Recorder(channel))
+        return recorders[-1]
+
+    assert await passes(record, record, pki) == (None, None)
+    whole = len(recorders[0 if direction == "stream" else 1].sent)
+    chance = random.Random(count)
+    sends = (closer == "source") == (direction == "stream")
+    # Both ends of it are dense: a handshake at one, the hand-over at the other.
+    near_an_end = [chance.randrange(min(4000, whole)) for _ in range(count // 3)]
+    places = [
+        *near_an_end,
+        *(whole - place for place in near_an_end),
+        *(chance.randrange(whole) for _ in range(count - 2 * len(near_an_end))),
+    ]
+    for place in places:
+
+        def close(channel: Channel, place: int = place) -> Channel:
+            if sends:
+                return CloseAfter(channel, sent_bytes=place)
+            return CloseAfter(channel, received_bytes=place)
+
+        near, far = (close, unchanged) if closer == "source" else (unchanged, close)
+        with trio.fail_after(30):
+            await passes(near, far, pki)

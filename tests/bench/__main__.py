@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -72,4 +73,6 @@ def _write(results: Results, qemu: str, syncs: DirtySyncs | None) -> None:
 
 
 if __name__ == "__main__":
+    # The images, of gigabytes, go with the program that is asked to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

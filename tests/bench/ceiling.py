@@ -13,11 +13,14 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from bench import certificates
 from bench.contestants.base import Contestant
 from bench.contestants.process import PeerProcess
 from bench.measuring import MIB, Meter, Move
+from bench.place import TLS
 from transship.memory.ramblock import RAMBlock
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ PIECE: Final = MIB
 
 @dataclass(frozen=True)
 class BareCopy(Contestant):
-    """No migration at all, but as many bytes.
+    """No migration at all, but as many bytes; over TLS, where the others are.
 
     Args:
         connections: Over how many connections at once.
@@ -54,7 +57,8 @@ class BareCopy(Contestant):
         order: dict[str, Any] = {
             "data_bytes": work.data_bytes,
             "connections": self.connections,
-            "address": place.uri(scheme).partition(":")[2],
+            "address": place.uri("unix" if scheme == "unix" else "tcp").partition(":")[2],
+            "certificates": str(place.certificates()) if scheme == TLS else None,
         }
         async with (
             PeerProcess({"side": "destination", **order}, module="bench.ceiling") as destination,
@@ -75,6 +79,7 @@ class BareCopy(Contestant):
 def main(order: dict[str, Any]) -> None:
     """Be one of the two processes."""
     connections, data_bytes = order["connections"], order["data_bytes"]
+    secured = _securing(order)
     block = RAMBlock.allocate("ram", data_bytes, backing="anonymous", prefault=True)
     share = data_bytes // connections
     with block.view as memory:
@@ -82,14 +87,24 @@ def main(order: dict[str, Any]) -> None:
         if order["side"] == "source":
             _say(event="ready")
             address = sys.stdin.readline().strip()
-            _each(lambda part: _send(address, part), parts)
+            _each(lambda part: _send(address, part, secured), parts)
         else:
             listening = _listen(order["address"])
             name = listening.getsockname()
             _say(event="ready", address=name if isinstance(name, str) else f"{name[0]}:{name[1]}")
-            _each(lambda part: _receive(listening, part), parts)
+            _each(lambda part: _receive(listening, part, secured), parts)
         _say(event="done")
         sys.stdin.read()
+
+
+def _securing(order: dict[str, Any]) -> Callable[[socket.socket], socket.socket]:
+    """What makes of a connection the one that is used."""
+    if not order["certificates"]:
+        return lambda plain: plain
+    is_server = order["side"] == "destination"
+    context = certificates.context(Path(order["certificates"]), is_server=is_server)
+    name = None if is_server else certificates.HOST
+    return lambda plain: context.wrap_socket(plain, is_server, server_hostname=name)
 
 
 def _each(act: Callable[[memoryview], None], parts: list[memoryview]) -> None:
@@ -112,7 +127,9 @@ def _listen(address: str) -> socket.socket:
     return socket.create_server((host, int(port)))
 
 
-def _send(address: str, part: memoryview) -> None:
+def _send(
+    address: str, part: memoryview, secured: Callable[[socket.socket], socket.socket]
+) -> None:
     if address.startswith("/"):
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(address)
@@ -120,14 +137,19 @@ def _send(address: str, part: memoryview) -> None:
         host, _, port = address.rpartition(":")
         connection = socket.create_connection((host, int(port)))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    with connection:
+    with secured(connection) as connection:
         for start in range(0, len(part), PIECE):
             connection.sendall(part[start : start + PIECE])
+        connection.recv(1)  # its end: by then all is there, and what TLS says besides is read
 
 
-def _receive(listening: socket.socket, part: memoryview) -> None:
-    connection, _ = listening.accept()
-    with connection:
+def _receive(
+    listening: socket.socket,
+    part: memoryview,
+    secured: Callable[[socket.socket], socket.socket],
+) -> None:
+    accepted, _ = listening.accept()
+    with secured(accepted) as connection:
         position = 0
         while position < len(part):
             count = connection.recv_into(part[position : position + PIECE])

@@ -124,7 +124,18 @@ _COST: Final = (
     Goal(dirtysync.KEY, dirtysync.LOG, (), "sync_s", 0.02),
 )
 
-GOALS: Final = (*_THROUGHPUT, *_TOTAL_TIME, *_DOWNTIME, *_COST)
+_QEMU_IMG: Final = "qemu-img convert"
+_IN_THE_STREAM: Final = "us to us, block migration"
+_DISKS: Final = (
+    *(
+        Goal(f"nbd-copy-{way}", "our client", (_QEMU_IMG,), "bytes_per_s", 1.0)
+        for way in ("out", "in")
+    ),
+    Goal("disk-unix", _IN_THE_STREAM, (_QEMU_IMG,), "bytes_per_s", 1.0),
+    Goal("disk-unix", _IN_THE_STREAM, (), "overhead_bytes", 96 * MIB, "worst"),
+)
+
+GOALS: Final = (*_THROUGHPUT, *_DISKS, *_TOTAL_TIME, *_DOWNTIME, *_COST)
 
 
 def judged(figures: Figures, goals: Sequence[Goal] = GOALS) -> list[dict[str, object]]:

@@ -7,6 +7,7 @@ It prepares, says ``ready``, does the move at the word ``go``, says ``done``, an
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from bench.place import FIFO
 from bench.prepared import PreparedGuest
+from transship.abc.disk import Disk
 from transship.abc.settings import Parameters
 from transship.assembly import load_plugins, migrate, receive
+from transship.disks import RawImage
 from transship.guests.stored import StoredGuest
 from transship.guests.synthetic import SyntheticGuest
 
@@ -41,24 +45,38 @@ def main(order: Order) -> None:
         _say(event="ready")
         if (uri := _hear()) is None:
             return
-        migration = migrate(guest, uri, **settings)
+        migration = migrate(guest, _usable(uri, os.O_WRONLY), **settings)
         trio.run(migration.run)
         _say(event="done", statistics=_figures(migration))
     else:
         incoming = receive(
             guest,
-            order["uri"],
+            _usable(order["uri"], os.O_RDONLY | os.O_NONBLOCK),
             on_listening=lambda uri: _say(event="ready", uri=uri),
             **settings,
         )
         trio.run(incoming.run)
-        _say(event="done")
+        _say(event="done", total_s=incoming.statistics.total_s)
     while _hear() == "verify":
         _say(event="verdict", **_verdict(guest, order["guest"]))
 
 
+def _usable(uri: str, flags: int) -> str:
+    """The address itself; or a named pipe, opened as if it had been inherited."""
+    if not uri.startswith(FIFO):
+        return uri
+    descriptor = os.open(uri.removeprefix(FIFO), flags)
+    os.set_inheritable(descriptor, True)
+    return f"fd:{descriptor}"
+
+
 def _guest(order: Order) -> Guest:
     match order:
+        case {"kind": "synthetic", "options": options, "disk": image}:
+            disk = Disk("disk0", RawImage.open(Path(image)))
+            if options["fill"]:  # it is here, and so is its disk
+                disk.activate()
+            return SyntheticGuest(**options, disks=[disk])
         case {"kind": "synthetic", "options": options}:
             return SyntheticGuest(**options)
         case {"kind": "stored", "folder": folder}:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bench import images
+from bench import certificates, images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 IN_MEMORY: Final = Path("/dev/shm")
 SOURCE: Final = "source"
 DESTINATION: Final = "destination"
+
+TLS: Final = "tls"
+"""Names no scheme, but ``tcp`` secured."""
+
+FIFO: Final = "fifo:"
+"""Begins what a process is to open for itself, and then to use as ``fd:``."""
 
 USABLE_BYTES: Final = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 7 // 8
 """Guests and images together; the rest is for whoever moves them."""
@@ -63,11 +69,36 @@ class Place:
         self._number += 1
         return self.folder / f"{name}{self._number}"
 
+    def certificates(self) -> Path:
+        """The folder of those that both sides show."""
+        folder = self.folder / "certificates"
+        if not folder.exists():
+            certificates.make(folder)
+        return folder
+
     def uri(self, scheme: str) -> str:
         """An address to listen at; a tcp port is chosen there."""
-        if scheme == "unix":
-            return f"unix:{self.fresh('socket')}"
-        return "tcp:127.0.0.1:0"
+        match scheme:
+            case "tls":
+                return "tcp:127.0.0.1:0"
+            case "unix":
+                return f"unix:{self.fresh('socket')}"
+            case "exec":
+                return f"exec:cat {self._fifo()}"
+            case "fd":
+                return f"{FIFO}{self._fifo()}"
+        return f"{scheme}:127.0.0.1:0"
+
+    def source_uri(self, uri: str, listening: str) -> str:
+        """What the source is told, where a destination that was given one address has another."""
+        if uri.startswith("exec:cat "):
+            return uri.replace("cat ", "cat > ", 1)
+        return uri if uri.startswith(FIFO) else listening
+
+    def _fifo(self) -> Path:
+        path = self.fresh("fifo")
+        os.mkfifo(path)
+        return path
 
     def make_room(self, own_bytes: int, work: Workload) -> None:
         """Give the images' memory back where somebody's own would not fit beside it.

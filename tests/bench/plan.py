@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
+from bench.bare_media import BareMedium
 from bench.ceiling import BareCopy
+from bench.contestants.block_migration import BlockMigration
+from bench.contestants.disks import DiskCopy
 from bench.contestants.mixed import QemuToUs, UsToQemu
 from bench.contestants.ours import HANDED_OVER, Ours
 from bench.contestants.qemus import Qemus
+from bench.contestants.stored import Stored
 from bench.measuring import GIB, MIB
-from bench.workloads import BUSY, IDLE, SMALL_BUSY, STOPPED, XBZRLE
+from bench.place import TLS
+from bench.workloads import BUSY, DISK, IDLE, SMALL_BUSY, STOPPED, XBZRLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,6 +97,9 @@ def races(qemu: QemuBinary) -> list[Race]:
         Race("stopped-unix", STOPPED, "unix", (one, two, *moving), effort=Effort.QUICK),
         Race("downtime-tcp", SMALL_BUSY, "tcp", (main, Ours(0)), 50, 5, Effort.QUICK),
         Race("mixed-tcp", STOPPED, "tcp", (one, main, multifd, *mixed)),
+        *_media(),
+        Race("stopped-tls", STOPPED, TLS, (one, two, *moving)),
+        *_disks(),
         Race("busy-tcp", BUSY, "tcp", (one, *moving)),
         Race("busy-unix", BUSY, "unix", (one, *moving)),
         Race("xbzrle-tcp", XBZRLE, "tcp", (one, main, Ours(0))),
@@ -99,6 +107,28 @@ def races(qemu: QemuBinary) -> list[Race]:
         Race("idle-tcp", IDLE, "tcp", (one, *moving)),
         Race("idle-unix", IDLE, "unix", (one, main, multifd, Ours(0, HANDED_OVER))),
         *_curves(qemu),
+    ]
+
+
+def _media() -> list[Race]:
+    """Everything else that carries a stream, each beside the bare medium."""
+    pipe, file = BareMedium(medium="pipe"), BareMedium(medium="file")
+    files = Stored(0), Stored(0, is_mapped=True), Stored(2, is_mapped=True)
+    return [
+        Race("stopped-exec", STOPPED, "exec", (pipe, Ours(0))),
+        Race("stopped-fd", STOPPED, "fd", (pipe, Ours(0))),
+        Race("stopped-file", STOPPED, "file", (file, *files)),
+        Race("stopped-rdma", STOPPED, "rdma", (BareCopy(connections=1), Ours(0))),
+    ]
+
+
+def _disks() -> list[Race]:
+    """Whole disks: over NBD, in both directions, and in the stream of a migration."""
+    out, into = (DiskCopy(who="qemu-img convert", way=way) for way in ("out", "in"))
+    return [
+        Race("nbd-copy-out", DISK, "unix", (out, DiskCopy(way="out"))),
+        Race("nbd-copy-in", DISK, "unix", (into, DiskCopy(way="in"))),
+        Race("disk-unix", DISK, "unix", (out, BlockMigration())),
     ]
 
 

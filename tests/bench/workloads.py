@@ -64,6 +64,7 @@ BUSY: Final = Workload(
     working_set_bytes=64 * MIB,
 )
 IDLE: Final = Workload("idle", "8 GiB, 95 % zero, stopped", 8 * GIB, 0.95)
+DISK: Final = Workload("disk", "a raw disk of 1 GiB, random", GIB)
 XBZRLE: Final = replace(BUSY, key="xbzrle", title="few bytes of each page written", is_xbzrle=True)
 SMALL_BUSY: Final = replace(
     BUSY, key="small-busy", title="256 MiB, writing 64 MiB at 128 MiB/s", ram_bytes=256 * MIB

@@ -220,7 +220,7 @@ async def _ask(
     """Ask, and again until the answer is the one that is waited for."""
     deadline = trio.current_time() + UNTIL_S
     while True:
-        descriptor = around.descriptor if step.descriptor else None
+        descriptor = around.descriptors[step.descriptor] if step.descriptor else None
         reply = await connection.ask(request, silent=step.outcome == SILENCE, fd=descriptor)
         returned = None if reply is None else reply.get("return")
         come = all(_value(returned, path) == value for path, value in step.until.items())

@@ -24,7 +24,9 @@ A file has these members:
   - `events`: those since the last step that had some, each as its name and its data.
   - `uncounted`: the name of events that are left out, as nobody knows how many there are.
   - `keep`: names for members of the answer, to be used in braces by later requests.
-  - `descriptor`: true, if one goes with the request.
+  - `descriptor`: which file descriptor goes with the request: `idle`, a socket whose other end does
+    nothing; `sink`, a socket where somebody takes whatever comes; a file that is open to be
+    `written`, to be `read`, or for `both`.
   - `signature`: of `query-qmp-schema`, look at this command only, and through it.
   - `id`: of the answer, as JSON text, if it is not the one of the request; empty for none.
   - `difference`: the name of a difference in `differences.toml`, or a list of them.
@@ -121,7 +123,7 @@ class Step:
     keep: Mapping[str, str]
     closes: bool
     loose: bool
-    descriptor: bool
+    descriptor: str | None
     signature: str | None
     echo: str | None
     differences: tuple[Difference, ...]
@@ -207,7 +209,7 @@ def _step(
         keep=rest.pop("keep", {}),
         closes=rest.pop("closes", False),
         loose=rest.pop("loose", False),
-        descriptor=rest.pop("descriptor", False),
+        descriptor=rest.pop("descriptor", None),
         signature=rest.pop("signature", None),
         echo=_echo(request, rest.pop("id", None)),
         differences=tuple(known[name] for name in ([named] if isinstance(named, str) else named)),

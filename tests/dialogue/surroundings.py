@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_FILE_MODES: Final = {"written": os.O_WRONLY, "read": os.O_RDONLY, "both": os.O_RDWR}
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the names in braces stand for, and a descriptor to be handed over."""
+    """What the names in braces stand for, and descriptors to be handed over."""
 
     names: dict[str, str]
-    descriptor: int
+    descriptors: dict[str, int]
 
     def keep(self, name: str, value: str) -> None:
         """Let a name in braces stand for a value from now on."""
@@ -42,8 +46,14 @@ async def surroundings(folder: Path) -> AsyncIterator[Surroundings]:
     silent = await _listen(folder / "silent")
     stuck = await _listen(folder / "stuck")
     (tcp,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    ours, theirs = socket.socketpair()
-    with socket.socket() as nobody, ours, theirs:
+    with ExitStack() as stack:
+        nobody = stack.enter_context(socket.socket())
+        idle, _ = map(stack.enter_context, socket.socketpair())
+        sunk, sunk_peer = map(stack.enter_context, socket.socketpair())
+        descriptors = {"idle": idle.fileno(), "sink": sunk.fileno()}
+        for name, flags in _FILE_MODES.items():
+            descriptors[name] = os.open(folder / "saved", flags | os.O_CREAT, 0o600)
+            stack.callback(os.close, descriptors[name])
         nobody.bind(("127.0.0.1", 0))  # and does not listen
         names = {
             "sink": f"unix:{folder}/sink",
@@ -56,11 +66,17 @@ async def surroundings(folder: Path) -> AsyncIterator[Surroundings]:
         }
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, swallow, [sink, tcp])
+            nursery.start_soon(_swallow_one, sunk_peer.dup())
             taciturn = partial(swallow, says_shut=False)
             nursery.start_soon(trio.serve_listeners, taciturn, [silent])
             nursery.start_soon(trio.serve_listeners, _ignore, [stuck])
-            yield Surroundings(names, theirs.fileno())
+            yield Surroundings(names, descriptors)
             nursery.cancel_scope.cancel()
+
+
+async def _swallow_one(connected: socket.socket) -> None:
+    async with trio.SocketStream(trio.socket.from_stdlib_socket(connected)) as stream:
+        await swallow(stream)
 
 
 async def _listen(path: Path) -> trio.SocketListener:

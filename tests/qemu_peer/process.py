@@ -78,6 +78,7 @@ class QemuProcess:
         incoming: str | None = None,
         prefault: bool = False,
         arguments: Sequence[str] = (),
+        descriptors: Sequence[int] = (),
     ) -> None:
         """Describe the QEMU; entering the context starts it.
 
@@ -91,6 +92,7 @@ class QemuProcess:
             incoming: Await a migration: a URI, or `defer` and `migrate_incoming()` later.
             prefault: Have all of the guest's memory in place before anything else.
             arguments: More for the command line. Both sides of a migration need the same devices.
+            descriptors: What it inherits; the caller's to close, once it has started.
         """
         self.binary = binary
         self.name = name
@@ -101,6 +103,7 @@ class QemuProcess:
         self._boot_path = directory / "boot.img"
         self._qmp_path = directory / f"{name}.qmp"
         self._stderr_path = directory / f"{name}.stderr"
+        self._descriptors = tuple(descriptors)
         self._process: trio.Process
         if len(bytes(self._qmp_path)) > _LONGEST_SOCKET_PATH_BYTES:
             raise ValueError(f"too long for a unix socket: {self._qmp_path}")
@@ -130,7 +133,11 @@ class QemuProcess:
             write_boot_image(self._boot_path)
         with self._stderr_path.open("wb") as stderr:
             self._process = await trio.lowlevel.open_process(
-                self._command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                pass_fds=self._descriptors,
             )
         try:
             self.qmp = await self._connect_qmp()

@@ -12,7 +12,7 @@ from transship.errors import HandoverError, MigrationError
 
 if TYPE_CHECKING:
     from transship.abc import Parameters
-    from transship.engine.incoming import Incoming
+    from transship.engine.incoming import IncomingMigration
     from transship.engine.migration import Migration
     from transship.guests.synthetic import SyntheticGuest
 
@@ -50,7 +50,7 @@ class Passage:
         self.errors: list[MigrationError] = []
         self._source_parameters = source_parameters or parameters
         self._capabilities = capabilities
-        self.incoming: Incoming = receive(
+        self.incoming: IncomingMigration = receive(
             there,
             uri,
             parameters=parameters,
@@ -80,7 +80,7 @@ class Passage:
             await self.listening.wait()
             nursery.start_soon(self._run, self.outgoing)
 
-    async def _run(self, side: Incoming | Migration) -> None:
+    async def _run(self, side: IncomingMigration | Migration) -> None:
         try:
             await side.run()
         except MigrationError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import trio
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -86,10 +88,12 @@ class VerbProcess:
 
     Args:
         arguments: The verb, its arguments and options; `--json` is added.
+        descriptors: What it inherits; the caller's to close, once it has started.
     """
 
-    def __init__(self, *arguments: str | Path) -> None:
+    def __init__(self, *arguments: str | Path, descriptors: Sequence[int] = ()) -> None:
         self.verb = str(arguments[0])
+        self._descriptors = tuple(descriptors)
         self._command = [sys.executable, "-m", "transship", *map(str, arguments), "--json"]
         self._stdout: IO[bytes]
         self._stderr: IO[bytes]
@@ -105,6 +109,7 @@ class VerbProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=self._stdout,
                 stderr=self._stderr,
+                pass_fds=self._descriptors,
             )
             self._files = started.pop_all()
         return self
@@ -145,6 +150,10 @@ class VerbProcess:
         """
         return await self.said("listening ", timeout_s=_START_TIMEOUT_S)
 
+    async def reading(self) -> str:
+        """The same where nobody connects: wait until it reads; return what."""
+        return await self.said("reading ", timeout_s=_START_TIMEOUT_S)
+
     async def said(self, beginning: str, *, timeout_s: float = _START_TIMEOUT_S) -> str:
         """Wait for a whole line on standard error that begins so; return the rest of the line.
 
@@ -182,6 +191,19 @@ class VerbProcess:
     def kill(self) -> None:
         """End it without warning."""
         self._process.kill()
+
+
+async def wait_until(verb: VerbProcess, pattern: str, *, timeout_s: float = 30.0) -> None:
+    """Wait until a verb has written a line of progress that matches.
+
+    Raises:
+        AssertionError: It ended without one.
+        trio.TooSlowError: There is none in time.
+    """
+    with trio.fail_after(timeout_s):
+        while not re.search(pattern, verb.stderr_text()):
+            assert verb.exit_code is None, verb.stderr_text()
+            await trio.sleep(2 * POLL_S)
 
 
 async def transship(*arguments: str | Path, timeout_s: float = _END_TIMEOUT_S) -> Outcome:

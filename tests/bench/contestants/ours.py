@@ -15,6 +15,7 @@ import trio
 from bench.contestants.base import Contestant
 from bench.contestants.process import PeerFailed, PeerProcess
 from bench.measuring import Meter, Move
+from bench.place import TLS
 
 if TYPE_CHECKING:
     from bench.place import Place
@@ -77,12 +78,15 @@ class Ours(Contestant):
         }
         present_bytes = work.ram_bytes, 0 if self.hands_over else work.ram_bytes
         common = common_order(self.channels, work)
+        if scheme == TLS:
+            common["parameters"]["tls_creds"] = f"{place.certificates()}/"
+        address = place.uri(scheme)
         async with (
             PeerProcess({"side": "source", "guest": source_guest, **common}) as source,
             PeerProcess(
                 {
                     "side": "destination",
-                    "uri": place.uri(scheme),
+                    "uri": address,
                     "guest": {"kind": "synthetic", "options": waiting},
                     **common,
                 }
@@ -96,7 +100,7 @@ class Ours(Contestant):
                 for one, present in zip((source, destination), present_bytes, strict=True)
             ]
             began = time.perf_counter()
-            await source.tell(uri)
+            await source.tell(place.source_uri(address, uri))
             await destination.hear("done")
             statistics = (await source.hear("done"))["statistics"]
             total_s = time.perf_counter() - began

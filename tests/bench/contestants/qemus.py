@@ -10,11 +10,11 @@ import trio
 from qemu_peer.find import NO_QEMU, QemuBinary
 from qemu_peer.process import MigrationFailed, QemuProcess
 
-from bench import images
+from bench import certificates, images
 from bench.contestants.base import Contestant
 from bench.load import write_load_image
 from bench.measuring import Meter, Move
-from bench.place import DESTINATION, SOURCE
+from bench.place import DESTINATION, SOURCE, TLS
 from bench.stamps import is_later, last_stamp
 
 if TYPE_CHECKING:
@@ -61,6 +61,9 @@ class Qemus(Contestant):
             qemu_source(self.binary, work, place) as source,
             qemu_destination(self.binary, work, place) as destination,
         ):
+            if scheme == TLS:
+                await secure(destination, "server", place)
+                await secure(source, "client", place)
             uri = await listen(destination, place.uri(scheme), work, self.channels)
             await start(source, work, self.channels)
             meters = [Meter(one.pid, work.ram_bytes) for one in (source, destination)]
@@ -128,6 +131,17 @@ async def set_up(qemu: QemuProcess, work: Workload, channels: int) -> None:
     await qemu.set_migration(
         {"events": True, "multifd": channels > 0, "xbzrle": work.is_xbzrle}, parameters
     )
+
+
+async def secure(qemu: QemuProcess, endpoint: str, place: Place) -> None:
+    """Give a QEMU its certificates, before anything else is set."""
+    await qemu.execute(
+        "object-add",
+        **{"qom-type": "tls-creds-x509", "id": "tls0", "endpoint": endpoint},
+        dir=str(place.certificates()),
+    )
+    parameters = {"tls-creds": "tls0", "tls-hostname": certificates.HOST}
+    await qemu.set_migration({}, parameters)
 
 
 async def listen(destination: QemuProcess, uri: str, work: Workload, channels: int) -> str:
