@@ -98,7 +98,7 @@ async def converge(capabilities: list[str], give_up_s: float, first_percent: int
     return samples
 
 
-async def quietly(attempt: transship.Migration | transship.Incoming) -> None:
+async def quietly(attempt: transship.Migration | transship.IncomingMigration) -> None:
     """Run it; how it ended is in its status."""
     try:
         await attempt.run()

@@ -6,12 +6,32 @@ import ast
 import importlib.util
 import inspect
 import re
+import sys
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from transship import abc, testing, toolkit
-from transship.abc import channel, compression, transport
-from transship.testing import channel_checks, checking, compression_checks, listener_checks
+from transship import abc, disks as images, testing, toolkit
+from transship.abc import (
+    block_server,
+    channel,
+    compression,
+    disk,
+    section as abc_section,
+    transport,
+)
+from transship.testing import (
+    channel_checks,
+    checking,
+    compression_checks,
+    disk_checks,
+    listener_checks,
+    live_section_checks,
+    section_case,
+    section_checks,
+    stored_checks,
+)
+from transship.toolkit import network_address, network_sockets
 
 from .docstrings import below_assignments, first_sentence, markdown, plain, section, table
 
@@ -20,16 +40,38 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _HOMES: Final = (
+    block_server,
     channel,
     transport,
+    disk,
+    abc_section,
     checking,
     channel_checks,
     compression_checks,
+    disk_checks,
     listener_checks,
+    live_section_checks,
+    network_address,
+    network_sockets,
+    section_case,
+    section_checks,
+    stored_checks,
 )
 """Modules whose assignments are documented; a class or a function says itself where it is from."""
 
-_CONFORMANCE: Final = "transship.testing.pytest_plugin"
+_CONFORMANCE: Final = tuple(
+    f"transship.testing.conformance.{name}"
+    for name in (
+        "endurance",
+        "block_devices",
+        "channels",
+        "transport_plugins",
+        "transports",
+        "stored_transports",
+        "compressions",
+        "sections",
+    )
+)
 """Read, not imported: the documentation is made without pytest."""
 
 
@@ -48,6 +90,17 @@ def compressions() -> str:
     return _items(compression, _own(compression))
 
 
+def disks() -> str:
+    """What a disk of a guest is, and what holds its bytes."""
+    contracts = _items(disk, disk.__all__), _items(block_server, _own(block_server))
+    return "\n\n".join(contracts)
+
+
+def images_of_disks() -> str:
+    """The kinds of disks that the core brings along."""
+    return _items(images, images.__all__, with_overrides=True)
+
+
 def tools() -> str:
     """The toolkit, with what its classes say about the methods that they override."""
     return _items(toolkit, toolkit.__all__, with_overrides=True)
@@ -55,7 +108,14 @@ def tools() -> str:
 
 def checks() -> str:
     """The test kit that needs no test framework, for transports."""
-    return _items(testing, [name for name in testing.__all__ if not _is_of_compression(name)])
+    return _items(
+        testing,
+        [
+            name
+            for name in testing.__all__
+            if not (_is_of_compression(name) or _is_of_disks(name) or _is_of_sections(name))
+        ],
+    )
 
 
 def checks_of_compression() -> str:
@@ -63,32 +123,69 @@ def checks_of_compression() -> str:
     return _items(testing, [name for name in testing.__all__ if _is_of_compression(name)])
 
 
+def checks_of_disks() -> str:
+    """The test kit for what holds the bytes of a disk."""
+    return _items(testing, [name for name in testing.__all__ if _is_of_disks(name)])
+
+
+def conformance_of_disks() -> str:
+    """The same as a class for pytest."""
+    return _conformance_classes(r"BlockDevice")
+
+
+def sections() -> str:
+    """What a section is."""
+    return _items(abc_section, _own(abc_section))
+
+
+def checks_of_sections() -> str:
+    """The same for sections, with the guest to try them on."""
+    return _items(testing, [name for name in testing.__all__ if _is_of_sections(name)])
+
+
 def conformance() -> str:
     """The classes of the test kit for pytest, for transports."""
-    return "\n\n".join(
-        _conformance_class(node) for node in _kit() if not node.name.startswith("Compression")
-    )
+    return _conformance_classes(r"(?!.*(BlockDevice|Compression|Section))")
+
+
+def conformance_of_sections() -> str:
+    """The same for sections."""
+    return _conformance_classes(r".*Section")
 
 
 def conformance_of_compression() -> str:
     """The same for methods of compression."""
-    return "\n\n".join(
-        _conformance_class(node) for node in _kit() if node.name.startswith("Compression")
-    )
+    return _conformance_classes(r"Compression")
+
+
+def _conformance_classes(pattern: str) -> str:
+    return "\n\n".join(_conformance_class(node) for node in _kit() if re.match(pattern, node.name))
 
 
 def _is_of_compression(name: str) -> bool:
     return name in vars(compression_checks) and name not in vars(checking)
 
 
+def _is_of_disks(name: str) -> bool:
+    return name in vars(disk_checks) and name not in vars(checking)
+
+
+def _is_of_sections(name: str) -> bool:
+    homes = (live_section_checks, section_case, section_checks)
+    return name in ("FakeGuest", "GuestWrite") or (
+        any(name in vars(home) for home in homes) and name not in vars(checking)
+    )
+
+
 def _kit() -> Iterator[ast.ClassDef]:
     """The public classes of the test kit for pytest."""
-    spec = importlib.util.find_spec(_CONFORMANCE)
-    assert spec is not None
-    assert spec.origin is not None
-    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            yield node
+    for module in _CONFORMANCE:
+        spec = importlib.util.find_spec(module)
+        assert spec is not None
+        assert spec.origin is not None
+        for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                yield node
 
 
 # --- names, classes, functions, assignments -------------------------------------------------------
@@ -112,6 +209,8 @@ def _items(module: ModuleType, names: list[str], *, with_overrides: bool = False
 
 def _item(name: str, value: Any, with_overrides: bool) -> str:
     if inspect.isclass(value):
+        if issubclass(value, Enum):
+            return _enumeration(name, value)
         return _class(name, value, with_overrides)
     if inspect.isfunction(value):
         return f"### {name}\n\n{_code(_definition(value))}\n\n{markdown(value)}"
@@ -123,6 +222,12 @@ def _item(name: str, value: Any, with_overrides: bool) -> str:
     else:
         parts.insert(1, _code(f"{name} = {_assigned(home, name)}"))
     return "\n\n".join(filter(None, parts))
+
+
+def _enumeration(name: str, kind: type[Enum]) -> str:
+    meanings = below_assignments(sys.modules[kind.__module__], name)
+    rows = [[f"`{one.name}`", meanings[one.name]] for one in kind]
+    return "\n\n".join([f"### {name}", markdown(kind), table(["member", "meaning"], rows)])
 
 
 def _class(name: str, kind: type, with_overrides: bool) -> str:
@@ -186,7 +291,10 @@ def _assigned(module: ModuleType, name: str) -> str:
     """The expression that a module assigns to a name."""
     for node in ast.parse(inspect.getsource(module)).body:
         match node:
-            case ast.Assign(targets=[ast.Name(id=found)], value=value) if found == name:
+            case (
+                ast.Assign(targets=[ast.Name(id=found)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=found), value=ast.expr() as value)
+            ) if found == name:
                 return ast.unparse(value)
     raise KeyError(name)
 

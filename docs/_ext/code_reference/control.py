@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from transship.abc import settings
+from transship.abc.settings import Capability
 from transship.control.commands.capabilities import LACKING, MigrationCapability
 from transship.control.commands.parameters import (
     PARAMETERS,
@@ -13,7 +15,7 @@ from transship.control.commands.parameters import (
     Parameter,
     default_of,
 )
-from transship.control.qapi.composites import Member, ObjectType, Union
+from transship.control.qapi.composites import Composite, Member, ObjectType, Union
 from transship.control.qapi.scalars import (
     Anything,
     Array,
@@ -22,13 +24,14 @@ from transship.control.qapi.scalars import (
     Names,
     Number,
     Scalar,
+    TextOrNull,
     Type,
 )
 from transship.control.registry import CommandTable
 from transship.control.server import protocol
 from transship.control.service import all_commands
 
-from .docstrings import first_sentence, plain, table
+from .docstrings import below_assignments, first_sentence, plain, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,7 +48,7 @@ def commands() -> str:
     rows = [
         [
             f"`{command.name}`" + _notes(command),
-            _members(command.arguments) if command.arguments else "",
+            _taken(command.arguments) if command.arguments else "",
             _name(command.returns) if command.returns else "",
             first_sentence(command.handler),
         ]
@@ -83,12 +86,18 @@ def lacking_parameters() -> str:
 
 
 def capabilities() -> str:
-    """Every capability: whether it can be switched on, and why not."""
+    """Every capability: whether it can be switched on, and what it means, or why not."""
+    below = below_assignments(settings, "Capability")
+    meanings = {one.value: " ".join(below[one.name].split()) for one in Capability}
     rows = [
-        [f"`{one.value}`", "no" if one in LACKING else "yes", LACKING.get(one, "")]
+        [
+            f"`{one.value}`",
+            "no" if one in LACKING else "yes",
+            LACKING.get(one) or meanings[one.value],
+        ]
         for one in MigrationCapability
     ]
-    return table(["capability", "available", "why not"], rows)
+    return table(["capability", "available", "meaning, or why not"], rows)
 
 
 def events() -> str:
@@ -104,6 +113,10 @@ def _notes(command: Command) -> str:
     notes = [feature.value for feature in command.features]
     notes += ["out of band"] if command.allows_oob else []
     return f" ({', '.join(notes)})" if notes else ""
+
+
+def _taken(type_: Composite) -> str:
+    return _members(type_) if isinstance(type_, ObjectType) else _name(type_)
 
 
 def _members(type_: ObjectType) -> str:
@@ -130,6 +143,8 @@ def _name(type_: Type) -> str:
             return type_.members.__name__
         case Names():
             return type_.title
+        case TextOrNull():
+            return "str or null"
         case Union():
             return type_.name
         case ObjectType():
@@ -152,7 +167,13 @@ def _described(type_: _Described) -> str:
         [f"`{member.name}`" + ("" if member.is_required else " (optional)"), _name(member.type)]
         for member in type_.members.values()
     ]
-    return plain(inspect.getdoc(type_.struct) or "") + "\n\n" + table(["member", "type"], rows)
+    members = table(["member", "type"], rows)
+    return "\n\n".join(filter(None, [plain(_own_docstring(type_.struct)), members]))
+
+
+def _own_docstring(kind: type) -> str:
+    """What a class says of itself: one that is generated would inherit what its base says."""
+    return inspect.cleandoc(vars(kind).get("__doc__") or "")
 
 
 def _objects() -> dict[str, _Described]:
@@ -161,7 +182,10 @@ def _objects() -> dict[str, _Described]:
     arguments = [one.arguments for one in _TABLE.commands() if one.arguments]
     data = [event.data for event in _TABLE.events() if event.data]
     for type_ in (*arguments, *data):
-        _collect((member.type for member in type_.members.values()), found)
+        if isinstance(type_, ObjectType):
+            _collect((member.type for member in type_.members.values()), found)
+        else:
+            _collect([type_], found)
     _collect((one.returns for one in _TABLE.commands() if one.returns), found)
     return found
 

@@ -10,7 +10,6 @@ import errno
 import os
 import re
 import socket
-import struct
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -18,15 +17,20 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from transship import hookimpl
+from transship.abc import Blocking, ReturnPath
 from transship.errors import BlockedError, ConnectError
-from transship.toolkit import SocketChannel, SocketListener
+from transship.toolkit import (
+    SocketChannel,
+    SocketListener,
+    peer_process,
+    refuse_unknown_options,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from transship.abc import Address, Channel, Incoming, Listener, Options, Outgoing
 
-_CREDENTIALS: Final = struct.Struct("3i")
 _BACKLOG: Final = 16
 _RETRY_S: Final = 0.01
 
@@ -46,16 +50,19 @@ def start_incoming(address: Address, options: Options) -> Incoming:
     return _listen(str(address), _socket_name(address, options))
 
 
+@hookimpl
+def channel_capabilities() -> Iterable[type]:
+    """What a channel here may be able to do; what is not declared is refused in advance."""
+    return Blocking, ReturnPath
+
+
 def _socket_name(address: Address, options: Options) -> str:
     """The abstract name of the socket, which begins with a zero byte.
 
     Raises:
         BlockedError: The address is malformed, or an option is unknown.
     """
-    if options:
-        raise BlockedError(
-            f"'{address}' was given options", expected="none", found=", ".join(sorted(options))
-        )
+    refuse_unknown_options(address, options)
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", address.rest):
         raise BlockedError(
             f"'{address}' has no valid name",
@@ -127,7 +134,6 @@ def _check_user(connection: socket.socket) -> None:
     Raises:
         PermissionError: It is.
     """
-    option = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, user, _ = _CREDENTIALS.unpack(option)
-    if user != os.getuid():
+    process = peer_process(connection)
+    if process is None or not process.is_ours:
         raise PermissionError(errno.EACCES, "another user is at the other end")
