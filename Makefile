@@ -4,8 +4,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-# Compiled kernels need a C compiler; without one everything works, slower.
-WITHOUT       := $(if $(shell command -v cc),,plugins/accel)
+# Compiled kernels need a C compiler; without one everything works, slower. RDMA needs libfabric's
+# headers too (Debian: libfabric-dev).
+NO_COMPILER   := $(if $(shell command -v cc),,plugins/accel)
+NO_LIBFABRIC  := $(if $(shell cc -E -include rdma/fabric.h -xc /dev/null 2>/dev/null),,plugins/rdma)
+WITHOUT       := $(NO_COMPILER) $(NO_LIBFABRIC)
 DISTRIBUTIONS := $(filter-out $(WITHOUT),$(sort $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))))
 PROJECTS      := pyproject.toml core/pyproject.toml $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
 EDITABLE      := -e 'core[tui]' $(addprefix -e ./,$(DISTRIBUTIONS))
@@ -17,7 +20,7 @@ READY     := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sanitize bench soak docs format clean
+.PHONY: help demo test check sanitize bench soak packages docs format clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +46,9 @@ soak: $(READY_DEV) ## run the long tests: hundreds of migrations, kills, mutatio
 bench: $(READY_DEV) ## compare with QEMU: some 15 minutes, BENCH=quick for 3
 	@$(BIN)/nox -s bench -- $(ARGS)
 
+packages: $(READY_DEV) ## build wheels, sdists and Debian packages into dist/, and test them
+	@$(BIN)/nox -s packages -- $(ARGS)
+
 docs: $(READY_DEV) ## build the documentation into docs/_build/html
 	@$(BIN)/nox -s docs
 
@@ -50,7 +56,7 @@ format: $(READY_DEV) ## let ruff lay out the code
 	@$(BIN)/nox -s format
 
 clean: ## remove .venv and everything that was built
-	@rm -rf $(VENV) .nox docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) .nox dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(READY): $(PROJECTS)
@@ -61,7 +67,8 @@ $(READY): $(PROJECTS)
 	  echo "$(PYTHON) cannot make virtual environments here. On Debian: apt install python3-venv" >&2; exit 1; }
 	@echo "Setting up $(VENV) (once, well under a minute) ..."
 	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
-	@test -z '$(WITHOUT)' || echo "There is no C compiler (cc); going on without $(WITHOUT)."
+	@test -z '$(NO_COMPILER)' || echo "There is no C compiler (cc); going on without $(NO_COMPILER)."
+	@test -z '$(NO_LIBFABRIC)' || echo "There are no headers of libfabric; going on without $(NO_LIBFABRIC)."
 	@$(PIP) install --upgrade 'pip >= 25.1' 'hatchling >= 1.27' 'cffi >= 1.17' 'setuptools >= 77' $(OR_EXPLAIN)
 	@$(PIP) install --no-build-isolation $(EDITABLE) $(OR_EXPLAIN)
 	@touch $@

@@ -1,7 +1,7 @@
 """The project's tasks; `make` calls them, CI calls `make`.
 
-The sessions a developer uses run in `.venv`, which the Makefile sets up. `floors`, `tests-3.x` and
-`subsets` make environments of their own and install built distributions, as a user would.
+The sessions a developer uses run in `.venv`, which the Makefile sets up. `floors`, `pythons-3.x`
+and `subsets` make environments of their own and install built distributions, as a user would.
 """
 
 import logging
@@ -56,8 +56,9 @@ def types(session: nox.Session) -> None:
     for tests in [*(f"{folder}/tests" for folder in DISTRIBUTIONS), "tests"]:
         if any((ROOT / tests).rglob("*.py")):
             session.run("mypy", "--no-error-summary", tests)
-    for documented in ["docs/_ext", *sorted(map(str, Path("docs/examples").glob("*[!_]")))]:
-        session.run("mypy", "--no-error-summary", documented)
+    examples = sorted(map(str, Path("docs/examples").glob("*[!_]")))
+    for folder in ["packaging", "docs/_ext", *examples]:
+        session.run("mypy", "--no-error-summary", folder)
 
 
 @nox.session
@@ -77,8 +78,8 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def test(session: nox.Session) -> None:
-    """All tests but the long ones; arguments go to pytest."""
-    session.run("pytest", *session.posargs)
+    """All tests but the long ones, a file on each core; arguments go to pytest."""
+    session.run("pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session
@@ -96,7 +97,7 @@ def sanitize(session: nox.Session) -> None:
     )
     runtime = str(session.run("cc", "-print-file-name=libasan.so", silent=True, external=True))
     session.run(
-        *("pytest", "-q", "-p", "no:cacheprovider"),
+        *("pytest", "-q", "-p", "no:cacheprovider", "-n", "auto"),
         *("core/tests/memory", "plugins/accel/tests", "plugins/ram/tests/test_packets.py"),
         env={
             "PYTHONPATH": str(built / "site"),
@@ -120,8 +121,14 @@ def soak(session: nox.Session) -> None:
     session.run("pytest", "-m", "soak", *session.posargs)
 
 
+@nox.session
+def packages(session: nox.Session) -> None:
+    """Build and test wheels, sdists, Debian packages; `wheels` or `debs` alone, if named."""
+    session.run("python", "packaging", *session.posargs)
+
+
 @nox.session(python=PYTHONS, venv_backend="virtualenv")
-def tests(session: nox.Session) -> None:
+def pythons(session: nox.Session) -> None:
     """All tests against the built distributions, on one Python version."""
     session.install("--group", "test", *INSTALLABLE)
     session.run("pytest", *session.posargs)
