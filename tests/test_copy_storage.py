@@ -67,6 +67,15 @@ def waiting(qemu: QemuBinary, place: Path, name: str = "b", **options: Any) -> Q
     return disked_guest(qemu, place, name, arguments=arguments, incoming="defer", **options)
 
 
+@asynccontextmanager
+async def pair(
+    qemu: QemuBinary, place: Path
+) -> AsyncIterator[tuple[QemuProcess, QemuProcess, str]]:
+    """A source, a destination that listens, and its address."""
+    async with running(qemu, place) as source, waiting(qemu, place) as destination:
+        yield source, destination, await listen(destination, place)
+
+
 def order(place: Path, uri: str, name: str = "b", scheme: str = "unix") -> list[str]:
     """The verb and what it always needs."""
     nbd = f"unix:{place / name}.nbd" if scheme == "unix" else "tcp:127.0.0.1:10873"
@@ -137,8 +146,7 @@ async def test_disks_are_the_same_on_both_sides_at_the_hand_over(
 async def test_guest_writes_on_at_the_destination_and_no_write_is_lost(
     qemu: QemuBinary, place: Path, options: tuple[str, ...]
 ) -> None:
-    async with running(qemu, place) as source, waiting(qemu, place) as destination:
-        uri = await listen(destination, place)
+    async with pair(qemu, place) as (source, destination, uri):
         async with VerbProcess(*order(place, uri), *SLOW, *options) as migrate:
             await wait_until(migrate, MIGRATING)
             await source.execute("migrate-set-parameters", **HURRY)
@@ -194,8 +202,7 @@ async def test_disks_go_encrypted_where_the_migration_does(qemu: QemuBinary, pla
 async def test_ctrl_c_while_disks_are_copied_leaves_both_sides_as_they_were(
     qemu: QemuBinary, place: Path
 ) -> None:
-    async with running(qemu, place) as source, waiting(qemu, place) as destination:
-        uri = await listen(destination, place)
+    async with pair(qemu, place) as (source, destination, uri):
         async with VerbProcess(*order(place, uri), *SLOW_DISKS) as migrate:
             await wait_until(migrate, COPYING)
             migrate.interrupt()
@@ -212,8 +219,7 @@ async def test_ctrl_c_while_disks_are_copied_leaves_both_sides_as_they_were(
 async def test_ctrl_c_while_memory_is_sent_leaves_the_source_as_it_was(
     qemu: QemuBinary, place: Path
 ) -> None:
-    async with running(qemu, place) as source, waiting(qemu, place) as destination:
-        uri = await listen(destination, place)
+    async with pair(qemu, place) as (source, _, uri):
         async with VerbProcess(*order(place, uri), *SLOW) as migrate:
             await wait_until(migrate, MIGRATING)
             migrate.interrupt()
@@ -225,8 +231,7 @@ async def test_ctrl_c_while_memory_is_sent_leaves_the_source_as_it_was(
 async def test_time_that_is_over_while_disks_are_copied_ends_the_copy(
     qemu: QemuBinary, place: Path
 ) -> None:
-    async with running(qemu, place) as source, waiting(qemu, place) as destination:
-        uri = await listen(destination, place)
+    async with pair(qemu, place) as (source, destination, uri):
         (await transship(*order(place, uri), *SLOW_DISKS, "--timeout", "2s")).expect(4)
         await expect_guest(source)
         await expect_nothing_left(destination)
@@ -236,8 +241,7 @@ async def test_time_that_is_over_while_disks_are_copied_ends_the_copy(
 async def test_ctrl_c_at_any_moment_leaves_one_guest_with_its_disks(
     qemu: QemuBinary, place: Path, after_s: float
 ) -> None:
-    async with running(qemu, place) as source, waiting(qemu, place) as destination:
-        uri = await listen(destination, place)
+    async with pair(qemu, place) as (source, destination, uri):
         async with VerbProcess(*order(place, uri), *EAGER) as migrate:
             await wait_until(migrate, "no cap")
             await trio.sleep(after_s)
@@ -259,8 +263,7 @@ async def test_ctrl_c_at_any_moment_leaves_one_guest_with_its_disks(
 async def test_what_a_killed_copy_has_left_is_removed_by_the_next(
     qemu: QemuBinary, place: Path
 ) -> None:
-    async with running(qemu, place) as source, waiting(qemu, place) as destination:
-        uri = await listen(destination, place)
+    async with pair(qemu, place) as (source, destination, uri):
         async with VerbProcess(*order(place, uri), *SLOW_DISKS) as migrate:
             await wait_until(migrate, COPYING)
             migrate.kill()
@@ -297,8 +300,7 @@ async def test_guest_of_a_killed_migration_is_had_back_and_can_be_moved_again(
 async def test_destination_that_dies_leaves_the_guest_with_its_disks(
     qemu: QemuBinary, place: Path, moment: str
 ) -> None:
-    async with running(qemu, place) as source, waiting(qemu, place) as destination:
-        uri = await listen(destination, place)
+    async with pair(qemu, place) as (source, destination, uri):
         options = SLOW_DISKS if moment == COPYING else SLOW
         async with VerbProcess(*order(place, uri), *options) as migrate:
             await wait_until(migrate, moment)
@@ -335,8 +337,7 @@ async def test_destination_that_hangs_keeps_nobody_from_cancelling_and_moving_el
 async def test_second_ctrl_c_leaves_at_once_and_says_what_may_be_left(
     qemu: QemuBinary, place: Path
 ) -> None:
-    async with running(qemu, place) as source, waiting(qemu, place) as destination:
-        uri = await listen(destination, place)
+    async with pair(qemu, place) as (source, destination, uri):
         async with VerbProcess(*order(place, uri), *SLOW_DISKS) as migrate:
             await wait_until(migrate, COPYING)
             os.kill(destination.pid, signal.SIGSTOP)
@@ -368,8 +369,7 @@ async def test_source_that_dies_leaves_no_export_on_the_destination(
 async def test_copy_that_breaks_while_memory_is_sent_cancels_the_migration(
     qemu: QemuBinary, place: Path
 ) -> None:
-    async with running(qemu, place) as source, waiting(qemu, place) as destination:
-        uri = await listen(destination, place)
+    async with pair(qemu, place) as (source, destination, uri):
         async with VerbProcess(*order(place, uri), *SLOW) as migrate:
             await wait_until(migrate, MIGRATING)
             for export in await destination.execute("query-block-exports"):
@@ -401,8 +401,7 @@ async def test_destination_with_other_disks_is_refused_before_anything_is_set_up
 async def test_destination_that_exports_something_else_is_left_alone(
     qemu: QemuBinary, place: Path
 ) -> None:
-    async with running(qemu, place) as source, waiting(qemu, place) as destination:
-        uri = await listen(destination, place)
+    async with pair(qemu, place) as (source, destination, uri):
         at = {"type": "unix", "data": {"path": str(place / "other.nbd")}}
         await destination.execute("nbd-server-start", addr=at)
         await destination.execute(
