@@ -60,10 +60,11 @@ async def test_file_that_is_no_socket_is_refused_and_kept(socket_path: Path) -> 
     assert socket_path.read_text() == "precious"
 
 
-async def test_path_that_cannot_be_is_refused(tmp_path: Path) -> None:
+async def test_path_that_cannot_be_is_refused_and_nothing_is_made(tmp_path: Path) -> None:
     await refusal(f"unix:{tmp_path}/no/such/folder")
     await refusal(f"unix:{tmp_path}/{'x' * 200}")
-    await refusal("unix:a\0b")
+    assert "a zero byte" in await refusal(f"unix:{tmp_path}/a\0b")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("address", ["", "tcp:", "tcp:host", "tcp:host:port", "unix:", "udp:a:1"])

@@ -37,8 +37,11 @@ class SocketFile:
             mode: The permissions; by default the owner alone may connect.
 
         Raises:
-            OSError: Somebody listens there, something else has that name, or it is not allowed.
+            OSError: Somebody listens there, something else has that name, it is not allowed, or
+                it cannot be a path.
         """
+        if "\0" in path:  # the socket would be where that byte is
+            raise OSError(errno.EINVAL, "a path cannot contain a zero byte")
         # Linux makes the file with the mode that the socket has; chmod afterwards would be late.
         os.fchmod(listening.fileno(), mode)
         try:
