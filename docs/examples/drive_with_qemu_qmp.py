@@ -11,7 +11,7 @@ import asyncio
 import sys
 from typing import Any
 
-from qemu.qmp import QMPClient
+from qemu.qmp import EventListener, QMPClient
 
 EVENTS = [{"capability": "events", "state": True}]
 
@@ -23,12 +23,21 @@ async def move(source: QMPClient, destination: QMPClient, uri: str) -> object:
     await source.execute("migrate-set-parameters", {"downtime-limit": 100})
     with source.listener("MIGRATION") as events:
         await source.execute("migrate", {"uri": uri})
-        async for event in events:
-            data: Any = event["data"]
-            print(data["status"])
-            if data["status"] in ("completed", "failed", "cancelled"):
-                break
-    return await source.execute("query-migrate")
+        over = asyncio.create_task(until_over(events))
+        gone = asyncio.create_task(source.runstate_changed())
+        await asyncio.wait({over, gone}, return_when=asyncio.FIRST_COMPLETED)
+        over.cancel()
+        gone.cancel()
+    return await source.execute("query-migrate")  # an error if the source is gone
+
+
+async def until_over(events: EventListener) -> None:
+    """Print each status, until one is the last."""
+    async for event in events:
+        data: Any = event["data"]
+        print(data["status"])
+        if data["status"] in ("completed", "failed", "cancelled"):
+            return
 
 
 async def main(source_path: str, destination_path: str, uri: str) -> None:
