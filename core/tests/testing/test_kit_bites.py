@@ -414,7 +414,7 @@ BROKEN: list[tuple[Callable[[MakePair], Awaitable[None]], MakePair, str]] = [
     (
         checks.check_is_cancellable_at_once,
         wrapped(Stubborn),
-        "a call in a cancelled scope went through",
+        "a send in a cancelled scope went through",
     ),
     (
         checks.check_closing_breaks_blocked_send,
