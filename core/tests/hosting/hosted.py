@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
-from engine_pair import PAGE, PARAMETERS, Machine, PlainRAM, Register
+from engine_machine import PAGE, Machine, PlainRAM, Register
+from engine_pair import PARAMETERS
 
 from transship.abc.settings import Parameters, Settings
 from transship.engine.notifiers import Notice, StatusReached

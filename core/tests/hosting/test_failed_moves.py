@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from engine_pair import PAGE, saying
+from engine_channels import saying
+from engine_machine import PAGE
 
 from transship.engine.notifiers import GuestResumed
 from transship.engine.status import MigrationStatus

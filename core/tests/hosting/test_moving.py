@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from engine_channels import OneWay
+from engine_machine import LAST_WORDS
 from engine_orders import PAUSES
-from engine_pair import LAST_WORDS, OneWay
 
 from transship.engine.notifiers import GuestPaused, Notice
 from transship.errors import BlockedError

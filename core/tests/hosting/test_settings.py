@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from engine_machine import PAGE
 from engine_orders import PAUSES
-from engine_pair import PAGE, PARAMETERS
+from engine_pair import PARAMETERS
 
 from transship.abc.settings import Settings
 from transship.engine.limiter import BandwidthLimiter
