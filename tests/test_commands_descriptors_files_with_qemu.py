@@ -16,7 +16,7 @@ from qemu_peer.boot import assert_consecutive
 from qemu_peer.find import QemuBinary, qemu_binaries
 from qemu_peer.process import RAM_BLOCK, QemuProcess
 from support.commands import VerbProcess, transship
-from support.passages import EAGER, NO_OPTIONS, guest, receiving, take, waiting_guest
+from support.passages import EAGER, NO_OPTIONS, guest, ram_of, receiving, take, waiting_guest
 
 from transship.assembly import migrate, receive
 from transship.guests.scratch import ScratchGuest
@@ -182,8 +182,7 @@ async def test_guest_moves_from_a_qemu_over_a_descriptor_that_it_was_given(
             await getfd(source, "out", writes)
             await source.migrate("fd:out", {"return-path": kind == "socket"}, EAGER)
             await source.wait_migration()
-        block = next(block for block in ours.ram_blocks() if block.idstr == RAM_BLOCK)
-        assert source.ram() == bytes(block.view)
+        assert source.ram() == ram_of(ours)
     ours.close()
 
 

@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import pytest
 import trio
+from channel_pairs import unix_pair
 from qemu_peer.find import NO_QEMU, QemuBinary, qemu_binaries
-from tls_pair import destination_security, secure_both, source_security, unix_pair
+from tls_pair import destination_security, secure_both, source_security
 
 from transship import abc, errors, testing, toolkit
 from transship.abc import (

@@ -8,7 +8,7 @@ import pytest
 from qemu_peer.boot import assert_consecutive
 from qemu_peer.find import QemuBinary, qemu_binaries
 from qemu_peer.process import RAM_BLOCK
-from support.passages import EAGER, guest, take, waiting_guest
+from support.passages import EAGER, guest, ram_of, take, waiting_guest
 
 from transship.abc import Parameters
 from transship.assembly import migrate, receive, sections_for
@@ -105,8 +105,7 @@ async def test_qemu_reads_what_we_have_written(
         await waiting.set_migration(on, {"multifd-channels": threads or 2})
         await waiting.migrate_incoming(uri, {})
         await waiting.wait_migration()
-        block = next(one for one in ours.ram_blocks() if one.idstr == RAM_BLOCK)
-        assert waiting.ram() == bytes(block.view)
+        assert waiting.ram() == ram_of(ours)
         await waiting.cont()
         await waiting.wait_sweeps(3)
         assert_consecutive(life + waiting.serial_bytes())

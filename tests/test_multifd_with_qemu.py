@@ -13,7 +13,7 @@ import trio
 from qemu_peer.boot import assert_consecutive
 from qemu_peer.find import QemuBinary, qemu_binaries
 from qemu_peer.process import RAM_BLOCK, QemuProcess
-from support.passages import EAGER, SLOW, guest, listen, take, waiting_guest
+from support.passages import EAGER, SLOW, guest, listen, ram_of, take, waiting_guest
 from test_xbzrle_with_qemu import RAM_BYTES, STEPS, changing_guest
 
 from transship.abc import Parameters
@@ -90,8 +90,7 @@ async def test_live_guest_of_a_qemu_arrives_over_several_channels(
                 await source.wait_migration()
             await source.set_migration({}, EAGER)
             await source.wait_migration()
-        block = next(block for block in ours.ram_blocks() if block.idstr == RAM_BLOCK)
-        assert source.ram() == bytes(block.view)
+        assert source.ram() == ram_of(ours)
     counters = incoming.statistics.sections["ram"]
     assert counters["normal"] > 0
     ours.close()

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import trio
+from engine_channels import Wrap, connected, listening
 from faults_support import Host, Hosts, record_ends, takes_at_most, until
 from tls_certificates import SERVER, make_folder
 from tls_pair import destination_security, source_security
 
-from transship.abc import Channel, Listener
 from transship.abc.settings import Parameters, Settings
 from transship.assembly import sections_for
 from transship.engine.incoming import IncomingMigration
@@ -32,6 +32,7 @@ from transship.wire.events import Configuration, SectionHeader
 from transship.wire.returnpath import pong, shut
 
 if TYPE_CHECKING:
+    from transship.abc import Channel
     from transship.abc.security import ChannelSecurity
     from transship.buffers import Buffer
 
@@ -362,7 +363,7 @@ async def test_destination_that_waits_is_cancelled_at_once_and_nothing_is_left(
 ) -> None:
     with Hosts() as hosts:
         receiving = Receiving(hosts, kind)
-        async with await connected(receiving, is_connected) as stream:
+        async with await stream_to(receiving, is_connected) as stream:
             await stream.send_all(beginning() if is_connected else b"")
             await trio.sleep(0.1)
             receiving.host.send(signal.SIGINT)
@@ -371,7 +372,7 @@ async def test_destination_that_waits_is_cancelled_at_once_and_nothing_is_left(
             assert error["kind"] == "CancelledError"
 
 
-async def connected(receiving: Receiving, is_connected: bool) -> trio.SocketStream:
+async def stream_to(receiving: Receiving, is_connected: bool) -> trio.SocketStream:
     """A connection to the destination, or to nobody."""
     if is_connected:
         return await receiving.connect()
@@ -410,38 +411,6 @@ class Recorder(ChannelWrapper):
         await super().send_segments(segments)
 
 
-class _OneChannel(Listener):
-    accepts_more = False
-
-    def __init__(self, channel: Channel) -> None:
-        self._channels = [channel]
-
-    @property
-    def uri(self) -> str:
-        return "memory:"
-
-    async def accept(self) -> Channel:
-        if not self._channels:
-            await trio.sleep_forever()
-        await trio.lowlevel.checkpoint()
-        return self._channels.pop()
-
-
-@asynccontextmanager
-async def dialled(channel: Channel) -> AsyncIterator[Channel]:
-    await trio.lowlevel.checkpoint()
-    try:
-        yield channel
-    finally:
-        await channel.aclose()
-
-
-@asynccontextmanager
-async def listening(channel: Channel) -> AsyncIterator[Listener]:
-    yield _OneChannel(channel)
-
-
-Wrap = Callable[[Channel], Channel]
 _RAM_BYTES: Final = 1 << 18
 _PARAMETERS: Final = Parameters(max_bandwidth_bytes_per_s=0, stall_timeout_s=20.0)
 
@@ -459,8 +428,10 @@ async def passes(
         near_end, far_end = memory_channel_pair()
         near_channel, far_channel = near(near_end), far(far_end)
         ours, theirs = (Settings(parameters=_PARAMETERS, security=one) for one in _security(pki))
-        source = Migration(here, sections_for(here), dialled(near_channel), ours)
-        destination = IncomingMigration(there, sections_for(there), listening(far_channel), theirs)
+        source = Migration(here, sections_for(here), connected(near_channel), ours)
+        destination = IncomingMigration(
+            there, sections_for(there), listening(far_channel, accepts_more=False), theirs
+        )
         async with trio.open_nursery() as nursery:
             for attempt in (source, destination):
                 nursery.start_soon(_ignoring_errors, attempt.run)

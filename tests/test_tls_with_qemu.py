@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import trio
 from qemu_peer.find import QemuBinary, qemu_binaries
-from qemu_peer.process import RAM_BLOCK, MigrationFailed, QemuProcess
-from support.passages import EAGER, guest, listen, take, waiting_guest
+from qemu_peer.process import MigrationFailed, QemuProcess
+from support.passages import EAGER, guest, listen, ram_of, take, waiting_guest
 from tls_certificates import CLIENT, SERVER, UNIT, make_folder
 
 from transship.abc import Parameters
@@ -21,10 +21,11 @@ from transship.guests.stored import StoredGuest
 from transship.tls import Endpoint, Format, Policy, Rule, X509Credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
 pytestmark = pytest.mark.qemu
 
+MACHINE: Final = "pc-i440fx-7.2"
 RAM_BYTES: Final = 32 << 20
 OUR_DN: Final = f"O=Ours\\, and theirs,OU={UNIT},CN={CLIENT}"
 
@@ -34,6 +35,27 @@ each_way = pytest.mark.parametrize(
     [("tcp", ()), ("unix", ()), ("tcp", ("multifd",))],
     ids=["tcp", "unix", "multifd"],
 )
+
+
+@asynccontextmanager
+async def running_qemu(qemu: QemuBinary, place: Path) -> AsyncIterator[QemuProcess]:
+    """A QEMU whose guest has been at work for a while."""
+    async with guest(qemu, place, "source", MACHINE, ram_bytes=RAM_BYTES) as source:
+        await source.wait_sweeps(3)
+        yield source
+
+
+def waiting_qemu(qemu: QemuBinary, place: Path) -> QemuProcess:
+    return waiting_guest(qemu, place, "destination", MACHINE, ram_bytes=RAM_BYTES)
+
+
+async def checkpoint_of(qemu: QemuBinary, place: Path) -> Path:
+    """Make the checkpoint of a QEMU's guest, for us to send from."""
+    checkpoint = place / "vm"
+    async with running_qemu(qemu, place) as source:
+        await source.stop()
+        await take(source, place, checkpoint)
+    return checkpoint
 
 
 async def give_credentials(
@@ -74,6 +96,15 @@ class Ours:
         self.uri = uri
         self.is_listening.set()
 
+    @asynccontextmanager
+    async def receiving_from(self, source: QemuProcess) -> AsyncIterator[trio.CancelScope]:
+        """Have a QEMU send to us while the body runs; gives the scope of our side."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.incoming.run)
+            await self.is_listening.wait()
+            await source.migrate(self.uri, {"return-path": True}, EAGER)
+            yield nursery.cancel_scope
+
 
 @each_qemu
 @each_way
@@ -82,16 +113,11 @@ async def test_qemu_sends_to_us_over_tls(
 ) -> None:
     folder = make_folder(place / "pki")
     ours = Ours(scheme, place, capabilities, tls_creds=folder)
-    async with guest(qemu, place, "source", "pc-i440fx-7.2", ram_bytes=RAM_BYTES) as source:
-        await source.wait_sweeps(3)
+    async with running_qemu(qemu, place) as source:
         await give_credentials(source, "client", folder, capabilities, tls_hostname=SERVER)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(ours.incoming.run)
-            await ours.is_listening.wait()
-            await source.migrate(ours.uri, {"return-path": True}, EAGER)
+        async with ours.receiving_from(source):
             await source.wait_migration()
-        block = next(one for one in ours.guest.ram_blocks() if one.idstr == RAM_BLOCK)
-        assert source.ram() == bytes(block.view)
+        assert source.ram() == ram_of(ours.guest)
     ours.guest.close()
 
 
@@ -101,14 +127,8 @@ async def test_qemu_takes_from_us_over_tls(
     qemu: QemuBinary, scheme: str, capabilities: Sequence[str], place: Path
 ) -> None:
     folder = make_folder(place / "pki")
-    checkpoint = place / "vm"
-    async with guest(qemu, place, "source", "pc-i440fx-7.2", ram_bytes=RAM_BYTES) as source:
-        await source.wait_sweeps(3)
-        await source.stop()
-        await take(source, place, checkpoint)
-    async with waiting_guest(
-        qemu, place, "destination", "pc-i440fx-7.2", ram_bytes=RAM_BYTES
-    ) as waiting:
+    checkpoint = await checkpoint_of(qemu, place)
+    async with waiting_qemu(qemu, place) as waiting:
         await give_credentials(waiting, "server", folder, capabilities)
         uri = await listen(waiting, place, scheme)
         ours = StoredGuest.open(checkpoint)
@@ -121,8 +141,7 @@ async def test_qemu_takes_from_us_over_tls(
         await migration.run()
         await waiting.wait_migration()
         assert migration.is_confirmed
-        block = next(one for one in ours.ram_blocks() if one.idstr == RAM_BLOCK)
-        assert waiting.ram() == bytes(block.view)
+        assert waiting.ram() == ram_of(ours)
 
 
 @each_qemu
@@ -131,14 +150,8 @@ async def test_qemu_lets_us_in_by_our_distinguished_name(
     qemu: QemuBinary, identity: str, place: Path
 ) -> None:
     folder = make_folder(place / "pki", organization="Ours, and theirs")
-    checkpoint = place / "vm"
-    async with guest(qemu, place, "source", "pc-i440fx-7.2", ram_bytes=RAM_BYTES) as source:
-        await source.wait_sweeps(3)
-        await source.stop()
-        await take(source, place, checkpoint)
-    async with waiting_guest(
-        qemu, place, "destination", "pc-i440fx-7.2", ram_bytes=RAM_BYTES
-    ) as waiting:
+    checkpoint = await checkpoint_of(qemu, place)
+    async with waiting_qemu(qemu, place) as waiting:
         await waiting.execute(
             "object-add", **{"qom-type": "authz-simple"}, id="authz0", identity=identity
         )
@@ -165,20 +178,16 @@ async def test_we_let_qemu_in_by_its_distinguished_name(
     escaped = identity.replace("\\", "\\\\")
     rules.write_text(f'{{"rules": [{{"match": "{escaped}", "policy": "allow"}}]}}')
     ours = Ours("tcp", place, tls_creds=folder, tls_authz=str(rules))
-    async with guest(qemu, place, "source", "pc-i440fx-7.2", ram_bytes=RAM_BYTES) as source:
-        await source.wait_sweeps(3)
+    async with running_qemu(qemu, place) as source:
         await give_credentials(source, "client", folder)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(ours.incoming.run)
-            await ours.is_listening.wait()
-            await source.migrate(ours.uri, {"return-path": True}, EAGER)
+        async with ours.receiving_from(source) as ours_scope:
             if identity == OUR_DN:
                 await source.wait_migration()
             else:
                 with pytest.raises(MigrationFailed):
                     await source.wait_migration()
                 assert not ours.incoming.is_over  # whoever is turned away does not end the waiting
-                nursery.cancel_scope.cancel()
+                ours_scope.cancel()
     ours.guest.close()
 
 
@@ -186,14 +195,8 @@ async def test_we_let_qemu_in_by_its_distinguished_name(
 async def test_we_refuse_a_qemu_with_a_certificate_of_another_authority(
     qemu: QemuBinary, place: Path
 ) -> None:
-    checkpoint = place / "vm"
-    async with guest(qemu, place, "source", "pc-i440fx-7.2", ram_bytes=RAM_BYTES) as source:
-        await source.wait_sweeps(3)
-        await source.stop()
-        await take(source, place, checkpoint)
-    async with waiting_guest(
-        qemu, place, "destination", "pc-i440fx-7.2", ram_bytes=RAM_BYTES
-    ) as waiting:
+    checkpoint = await checkpoint_of(qemu, place)
+    async with waiting_qemu(qemu, place) as waiting:
         await give_credentials(waiting, "server", make_folder(place / "theirs"))
         uri = await listen(waiting, place, "tcp")
         migration = migrate(
@@ -214,9 +217,7 @@ async def test_patterns_mean_to_us_what_they_mean_to_qemu(
 ) -> None:
     folder = make_folder(place / "pki", organization="Ours")
     rule = {"match": pattern, "policy": "allow", "format": "glob"}
-    async with waiting_guest(
-        qemu, place, "destination", "pc-i440fx-7.2", ram_bytes=RAM_BYTES
-    ) as waiting:
+    async with waiting_qemu(qemu, place) as waiting:
         await waiting.execute("object-add", **{"qom-type": "authz-list"}, id="authz0", rules=[rule])
         await give_credentials(waiting, "server", folder, tls_authz="authz0")
         host, port = (await listen(waiting, place, "tcp")).removeprefix("tcp:").rsplit(":", 1)

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
-from engine_pair import PAGE, Pair
+from engine_machine import PAGE
+from engine_pair import Pair
 
 from transship.abc.settings import Capability
 from transship.engine.status import MigrationStatus

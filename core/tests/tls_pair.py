@@ -1,19 +1,16 @@
-"""Two ends of a channel, and TLS between them."""
+"""TLS between the two ends of a channel."""
 
 from __future__ import annotations
 
-import socket
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 from tls_certificates import SERVER
 
 from transship.errors import MigrationError
-from transship.testing import memory_channel_pair
 from transship.tls import AccessList, Endpoint, X509Credentials, X509Security
 from transship.tls.session import Session
-from transship.toolkit import SocketChannel
 
 if TYPE_CHECKING:
     import ssl
@@ -84,47 +81,10 @@ def secured(make_pair: MakePair, folder: Path) -> MakePair:
             source, destination = ends
             assert not isinstance(source, MigrationError)
             assert not isinstance(destination, MigrationError)
-            try:
+            async with aclosing(source), aclosing(destination):
                 yield source, destination
-            finally:
-                await source.aclose()
-                await destination.aclose()
 
     return make
-
-
-@asynccontextmanager
-async def memory_pair() -> AsyncIterator[tuple[Channel, Channel]]:
-    source, destination = memory_channel_pair()
-    try:
-        yield source, destination
-    finally:
-        await source.aclose()
-        await destination.aclose()
-
-
-@asynccontextmanager
-async def unix_pair() -> AsyncIterator[tuple[Channel, Channel]]:
-    one, other = socket.socketpair()
-    source, destination = SocketChannel(one, "the other"), SocketChannel(other, "the one")
-    try:
-        yield source, destination
-    finally:
-        await source.aclose()
-        await destination.aclose()
-
-
-@asynccontextmanager
-async def tcp_pair() -> AsyncIterator[tuple[Channel, Channel]]:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        one = socket.create_connection(listening.getsockname())
-        other, _ = listening.accept()
-    source, destination = SocketChannel(one, "the other"), SocketChannel(other, "the one")
-    try:
-        yield source, destination
-    finally:
-        await source.aclose()
-        await destination.aclose()
 
 
 def session_pair(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from qemu_peer.process import QemuProcess
+from qemu_peer.process import RAM_BLOCK, QemuProcess
 
 from support.boot import write_forgetful_boot_image
 from support.commands import Outcome, VerbProcess, transship
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from qemu_peer.find import QemuBinary
+
+    from transship.abc import Guest
 
 NO_OPTIONS: Final[Mapping[str, bool]] = {}
 
@@ -40,6 +42,11 @@ def waiting_guest(
 ) -> QemuProcess:
     """Describe a QEMU that awaits such a guest; :func:`listen` has it listen."""
     return guest(qemu, place, name, machine, incoming="defer", **options)
+
+
+def ram_of(guest: Guest) -> bytes:
+    """Return the memory of a guest of ours, for comparison with :meth:`QemuProcess.ram`."""
+    return next(bytes(one.view) for one in guest.ram_blocks() if one.idstr == RAM_BLOCK)
 
 
 async def listen(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import trio
+from engine_machine import PAGE, Machine
 from engine_orders import ACTIVE, Slow, under_way
-from engine_pair import PAGE, Machine, Pair, until
+from engine_pair import Pair, until
 
 from transship.abc.settings import Capability, Parameters
 from transship.engine.notifiers import HandoverBegins, Notice

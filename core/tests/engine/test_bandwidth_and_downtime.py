@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from engine_channels import Watched
+from engine_machine import PAGE
 from engine_orders import ACTIVE, COMPLETED, Slow, change, under_way
-from engine_pair import PAGE, Pair, Watched, until
+from engine_pair import Pair, until
 
 from transship.abc.settings import Parameters
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from engine_pair import Machine, Pair
+from engine_machine import Machine
+from engine_pair import Pair
 
 from transship.abc.guest import Blocker, Device
 from transship.engine.blockers import Blockers, blockers_of, check_blockers

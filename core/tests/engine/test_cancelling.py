@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 import trio
+from engine_channels import OneWay
+from engine_machine import PAGE
 from engine_orders import (
     ACTIVE,
     CANCELLED,
@@ -18,7 +20,7 @@ from engine_orders import (
     at,
     under_way,
 )
-from engine_pair import PAGE, PARAMETERS, PATIENT, OneWay, Pair, at_every_step, until
+from engine_pair import PARAMETERS, PATIENT, Pair, at_every_step, until
 
 from transship.engine.notifiers import (
     GuestPaused,

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from engine_pair import PAGE, Machine, OneWay, Pair, until
+from engine_channels import OneWay
+from engine_machine import PAGE, Machine
+from engine_pair import Pair, until
 
 from transship.abc import Disk, DiskState, Parameters
 from transship.engine.disks import GuestDisks

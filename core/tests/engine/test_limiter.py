@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from engine_pair import PAGE, Pair, Watched
+from engine_channels import Watched
+from engine_machine import PAGE
+from engine_pair import Pair
 from hypothesis import given, strategies as st
 
 from transship.abc.settings import Parameters

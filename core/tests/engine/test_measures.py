@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from engine_pair import PAGE, PAGES, Machine, Pair, Watched
+from engine_channels import Watched
+from engine_machine import PAGE, PAGES, Machine
+from engine_pair import Pair
 
 from transship.abc import LiveCounters, Section
 from transship.abc.settings import QEMU_10_0, Parameters, Settings

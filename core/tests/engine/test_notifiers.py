@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from engine_pair import PATIENT, Machine, Pair, connected, sections_of, settings, statuses_in
+from engine_channels import connected
+from engine_machine import Machine, sections_of
+from engine_pair import PATIENT, Pair, settings, statuses_in
 
 from transship.engine.migration import Migration
 from transship.engine.notifiers import (

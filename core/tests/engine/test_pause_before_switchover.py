@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 import trio
+from engine_channels import OneWay
 from engine_orders import (
     ACTIVE,
     CANCELLED,
@@ -21,7 +22,7 @@ from engine_orders import (
     quiet_pair,
     under_way,
 )
-from engine_pair import PARAMETERS, PATIENT, OneWay, Pair, at_every_step
+from engine_pair import PARAMETERS, PATIENT, Pair, at_every_step
 
 from transship.abc.settings import Capability
 from transship.engine.notifiers import (

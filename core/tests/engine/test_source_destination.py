@@ -12,20 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 import trio
+from engine_channels import OneWay, Watched, connected, listening, unchanged
+from engine_machine import Machine, PlainRAM, Register, sections_of
 from engine_orders import DEVICE, at, quiet_pair
-from engine_pair import (
-    Machine,
-    OneWay,
-    Pair,
-    PlainRAM,
-    Register,
-    Watched,
-    connected,
-    listening,
-    sections_of,
-    settings,
-    unchanged,
-)
+from engine_pair import Pair, settings
 
 from transship.engine.incoming import IncomingMigration
 from transship.engine.migration import Migration

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from engine_machine import PAGE
 from engine_orders import (
     ACTIVE,
     CANCELLED,
@@ -17,7 +18,7 @@ from engine_orders import (
     change,
     quiet_pair,
 )
-from engine_pair import PAGE, Pair
+from engine_pair import Pair
 
 from transship.abc.settings import Parameters
 from transship.engine.custody import Custodian

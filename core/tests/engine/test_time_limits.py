@@ -7,17 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from engine_pair import (
-    PAGE,
-    PARAMETERS,
-    PATIENT,
-    Deaf,
-    Machine,
-    Pair,
-    saying,
-    sections_of,
-    settings,
-)
+from engine_channels import Deaf, saying
+from engine_machine import PAGE, Machine, sections_of
+from engine_pair import PARAMETERS, PATIENT, Pair, settings
 
 from transship.engine.migration import Migration
 from transship.engine.notifiers import GuestPaused, HandoverBegins, StatusReached

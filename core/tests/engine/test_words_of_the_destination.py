@@ -6,19 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 import trio
+from engine_channels import OneWay, connected, saying, unchanged
+from engine_machine import Machine, sections_of
 from engine_orders import CANCELLED, CANCELLING, FAILED, Slow, under_way
-from engine_pair import (
-    PARAMETERS,
-    Machine,
-    OneWay,
-    Pair,
-    connected,
-    saying,
-    sections_of,
-    settings,
-    statuses_in,
-    unchanged,
-)
+from engine_pair import PARAMETERS, Pair, settings, statuses_in
 
 from transship.engine.migration import Migration
 from transship.errors import (

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 import trio
-from engine_pair import PAGE, Machine, OneWay, Wrap, listening, sections_of, settings, unchanged
+from engine_channels import OneWay, Wrap, listening, unchanged
+from engine_machine import PAGE, Machine, sections_of
+from engine_pair import settings
 
 from transship.engine.globalstate import GlobalState
 from transship.engine.incoming import IncomingMigration

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
-from engine_pair import PAGE, PARAMETERS, Machine, PlainRAM, Register
+from engine_machine import PAGE, Machine, PlainRAM, Register
+from engine_pair import PARAMETERS
 
 from transship.abc.settings import Parameters, Settings
 from transship.engine.notifiers import Notice, StatusReached
@@ -20,9 +21,13 @@ if TYPE_CHECKING:
 
     from transship.abc import Section
     from transship.engine.attempt import Attempt
+    from transship.engine.migration import Migration
     from transship.engine.status import MigrationStatus
 
 URI: Final = "memory:there"
+
+SLOW: Final = Parameters(max_bandwidth_bytes_per_s=4 * PAGE, downtime_limit_s=0)
+"""Memory travels for two seconds and more."""
 
 
 class HostedMachine(Machine):
@@ -74,9 +79,16 @@ class Seen:
 
 
 def see(host: Host) -> Seen:
+    """Note what a host tells from now on."""
     seen = Seen(host, run_states=[host.run_state])
     host.notifiers.add(seen, "what the test sees")
     return seen
+
+
+def machine(host: Host) -> HostedMachine:
+    """The guest of a host of these tests."""
+    assert isinstance(host.guest, HostedMachine)
+    return host.guest
 
 
 class Hosts:
@@ -94,14 +106,18 @@ class Hosts:
     @property
     def guest(self) -> HostedMachine:
         """The one that moves, as it is here."""
-        assert isinstance(self.here.guest, HostedMachine)
-        return self.here.guest
+        return machine(self.here)
 
     @property
     def arrival(self) -> HostedMachine:
         """The one that it becomes."""
-        assert isinstance(self.there.guest, HostedMachine)
-        return self.there.guest
+        return machine(self.there)
+
+    async def migrate(self) -> Migration:
+        """Let the guest move, and wait until that is over on both sides, however it ends."""
+        migration = await self.here.start_migration(URI)
+        await over(self.here, self.there)
+        return migration
 
     def check(self) -> None:
         """What the hosts say is so, and at most one guest runs, or ever did."""
@@ -116,6 +132,17 @@ class Hosts:
 
 def as_settings(parameters: Parameters, capabilities: Iterable[str]) -> Settings:
     return Settings(frozenset(capabilities), parameters)
+
+
+@asynccontextmanager
+async def one_host(*, runs: bool = True) -> AsyncIterator[Host]:
+    """Open a host with a guest; what it says is checked when the body is through."""
+    guest = HostedMachine(is_source=True)
+    async with open_host(guest, Settings(parameters=PARAMETERS)) as host:
+        if runs:
+            await host.cont()
+        yield host
+        assert (host.run_state is RunState.RUNNING) is guest.is_running
 
 
 @asynccontextmanager
@@ -162,16 +189,29 @@ async def two_hosts(
         hosts.check()
 
 
+@asynccontextmanager
+async def other_host(source: HostedMachine) -> AsyncIterator[Host]:
+    """Open one more host that waits for the guest of a source, at ``memory:other``."""
+    arrival = HostedMachine(is_source=False)
+    arrival.other = source
+    settings = Settings(parameters=PARAMETERS)
+    async with open_host(arrival, settings, awaits_migration=True) as host:
+        await host.start_incoming("memory:other")
+        yield host
+        assert not arrival.has_run_twice
+
+
 def state(host: Host) -> str:
     """The run state in its word; a call, so that nobody takes it for what it was before."""
     return host.run_state.value
 
 
-async def over(host: Host) -> None:
-    """Wait until nothing is under way on a host, and it had time to say so."""
-    while host.active is not None:  # noqa: ASYNC110 - what would be waited for is what is tested
+async def over(*hosts: Host) -> None:
+    """Wait until nothing is under way on any of some hosts, and they had time to say so."""
+    for host in hosts:
+        while host.active is not None:  # noqa: ASYNC110 - an event for it is what is tested
+            await trio.sleep(0.01)
         await trio.sleep(0.01)
-    await trio.sleep(0.01)
 
 
 async def reached(host: Host, run_state: RunState) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 import trio
+from engine_orders import PAUSES
 from engine_pair import PARAMETERS, AtStep, until
 from trio.testing import MockClock
 
-from transship.abc.settings import Capability
 from transship.engine.status import MigrationStatus
 from transship.errors import LocalError, MigrationError
 
@@ -19,8 +19,6 @@ from .hosted import URI, Hosts, over, state, two_hosts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-PAUSES: Final = [Capability.PAUSE_BEFORE_SWITCHOVER]
 
 _ORDERS: Final[dict[str, Callable[[Hosts], Awaitable[None]]]] = {
     "stop": lambda hosts: hosts.here.stop(),

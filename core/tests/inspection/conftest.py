@@ -1,32 +1,9 @@
-"""Recorded streams, and the sections that can read their RAM."""
-
-import lzma
-import os
-from collections.abc import Callable
-from functools import cache
-from pathlib import Path
+"""Sections to inspect with: those that can read RAM, and none."""
 
 import pytest
 
 from transship.inspection.stream import MakeSections
 from transship.plugin.registry import SectionRegistry
-
-CAPTURES = Path(
-    os.environ.get("TRANSSHIP_CAPTURES") or Path(__file__).parents[3] / "tests/captures"
-)
-
-
-@cache
-def unpack(name: str) -> bytes:
-    return lzma.decompress((CAPTURES / f"{name}.xz").read_bytes())
-
-
-@pytest.fixture
-def capture() -> Callable[[str], bytes]:
-    """The bytes of a recorded stream, by name."""
-    if not CAPTURES.is_dir():
-        pytest.skip(f"no recorded streams at {CAPTURES}; see TRANSSHIP_CAPTURES")
-    return unpack
 
 
 @pytest.fixture

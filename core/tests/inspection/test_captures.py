@@ -8,26 +8,15 @@ import hashlib
 import io
 import json
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from capture_files import MAIN_STREAMS, capture
 
 from transship.inspection import Report, render
 from transship.inspection.stream import MakeSections, inspect_stream
 
-MAIN_STREAMS = [
-    "q10-multifd-none-conn0.bin",
-    "q10-multifd-zstd-conn0.bin",
-    "q10-pc-dirty-bitmap.mig",
-    "q10-pc-tcg-boot.mig",
-    "q10-pc-xbzrle.mig",
-    "q10-precopy-rp-conn0-fwd.bin",
-    "q10-q35-S.mig",
-    "q72-multifd-none-conn0.bin",
-    "q72-pc-block.mig",
-    "q72-pc-tcg-boot.mig",
-]
 WITH_ALL_RAM = [
     "q10-pc-tcg-boot.mig",
     "q10-pc-xbzrle.mig",
@@ -45,9 +34,7 @@ def inspect(data: bytes, sections: MakeSections) -> Report:
 
 
 @pytest.mark.parametrize("name", MAIN_STREAMS)
-def test_main_stream_is_read_to_the_end(
-    capture: Callable[[str], bytes], ram_sections: MakeSections, name: str
-) -> None:
+def test_main_stream_is_read_to_the_end(ram_sections: MakeSections, name: str) -> None:
     data = capture(name)
     report = inspect(data, ram_sections)
     assert report.error is None
@@ -70,9 +57,7 @@ def test_main_stream_is_read_to_the_end(
 
 
 @pytest.mark.parametrize("name", MAIN_STREAMS)
-def test_devices_agree_with_the_second_reading(
-    capture: Callable[[str], bytes], ram_sections: MakeSections, name: str
-) -> None:
+def test_devices_agree_with_the_second_reading(ram_sections: MakeSections, name: str) -> None:
     data = capture(name)
     report = inspect(data, ram_sections)
     devices = list(second_reading(data))
@@ -86,9 +71,7 @@ def test_devices_agree_with_the_second_reading(
 
 
 @pytest.mark.parametrize("name", WITH_ALL_RAM)
-def test_ram_agrees_with_the_second_reading(
-    capture: Callable[[str], bytes], ram_sections: MakeSections, name: str
-) -> None:
+def test_ram_agrees_with_the_second_reading(ram_sections: MakeSections, name: str) -> None:
     data = capture(name)
     report = inspect(data, ram_sections)
     assert report.ram
@@ -103,7 +86,7 @@ def test_ram_agrees_with_the_second_reading(
 
 @pytest.mark.parametrize("name", [name for name in MAIN_STREAMS if "multifd" in name])
 def test_contents_that_came_over_other_channels_have_no_checksum(
-    capture: Callable[[str], bytes], ram_sections: MakeSections, name: str
+    ram_sections: MakeSections, name: str
 ) -> None:
     report = inspect(capture(name), ram_sections)
     assert report.complete
@@ -111,9 +94,7 @@ def test_contents_that_came_over_other_channels_have_no_checksum(
     assert {block.sha256 for block in report.ram.blocks if block.idstr == "pc.ram"} == {None}
 
 
-def test_storage_sections_are_listed(
-    capture: Callable[[str], bytes], ram_sections: MakeSections
-) -> None:
+def test_storage_sections_are_listed(ram_sections: MakeSections) -> None:
     report = inspect(capture("q72-pc-block.mig"), ram_sections)
     kinds = [entry.kind for entry in report.sections if entry.idstr == "block"]
     assert kinds[0] == "start"
@@ -124,9 +105,7 @@ def test_storage_sections_are_listed(
     assert sum(entry.idstr == "dirty-bitmap" for entry in report.sections) > 1000
 
 
-def test_stream_without_the_ram_plugin_names_what_is_missing(
-    capture: Callable[[str], bytes], no_sections: MakeSections
-) -> None:
+def test_stream_without_the_ram_plugin_names_what_is_missing(no_sections: MakeSections) -> None:
     report = inspect(capture("q10-q35-S.mig"), no_sections)
     assert not report.complete
     assert report.error
@@ -134,9 +113,7 @@ def test_stream_without_the_ram_plugin_names_what_is_missing(
     assert "transship-ram" in str(report.error["hint"])
 
 
-def test_ram_beyond_the_limit_is_refused(
-    capture: Callable[[str], bytes], ram_sections: MakeSections
-) -> None:
+def test_ram_beyond_the_limit_is_refused(ram_sections: MakeSections) -> None:
     data = capture("q10-q35-S.mig")
     report = inspect_stream(io.BytesIO(data).readinto, ram_sections, max_ram_bytes=1 << 20)
     assert report.error

@@ -3,10 +3,10 @@
 import hashlib
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from capture_files import capture
 
 from transship.abc import DeviceRecord, SectionSet, Settings
 from transship.guests.stored import StoredGuest
@@ -112,7 +112,7 @@ def test_folder_that_is_no_checkpoint_is_reported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["q10-pc-tcg-boot.mig", "q72-pc-tcg-boot.mig"])
 async def test_stream_and_the_checkpoint_made_of_it_say_the_same(
-    capture: Callable[[str], bytes], ram_sections: MakeSections, tmp_path: Path, name: str
+    ram_sections: MakeSections, tmp_path: Path, name: str
 ) -> None:
     data = capture(name)
     guest = StoredGuest.create(tmp_path / "guest")

@@ -5,10 +5,10 @@ import json
 import os
 import random
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from capture_files import capture
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from transship.errors import LocalError
@@ -249,16 +249,14 @@ def test_noise_after_the_head_is_never_an_exception(noise: bytes) -> None:
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_damaged_capture_is_read_or_named(
-    capture: Callable[[str], bytes], ram_sections: MakeSections, data: st.DataObject
-) -> None:
+def test_damaged_capture_is_read_or_named(ram_sections: MakeSections, data: st.DataObject) -> None:
     damage_capture(capture("q10-q35-S.mig"), ram_sections, data)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", DAMAGED)
 def test_capture_cut_at_hundreds_of_places_is_always_an_error(
-    capture: Callable[[str], bytes], ram_sections: MakeSections, name: str
+    ram_sections: MakeSections, name: str
 ) -> None:
     whole = capture(name)
     seed = int(os.environ.get("TRANSSHIP_SEED", "1"))
@@ -277,7 +275,7 @@ def test_capture_cut_at_hundreds_of_places_is_always_an_error(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_thousands_of_damaged_captures_are_read_or_named(
-    capture: Callable[[str], bytes], ram_sections: MakeSections, name: str, data: st.DataObject
+    ram_sections: MakeSections, name: str, data: st.DataObject
 ) -> None:
     damage_capture(capture(name), ram_sections, data)
 

@@ -10,23 +10,14 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from transship.memory import _kernels_py as reference, kernels
-from transship.plugin.discovery import install_kernels
+
+from .kernel_inputs import FULL, PAGE, ZERO
 
 if TYPE_CHECKING:
     from transship.memory.kernels import Kernels
 
-PAGE = 4096
-FULL, ZERO, CHANGE = 0x28, 0x22, 0x60
+CHANGE = 0x60
 IN_FULL = -1
-
-
-install_kernels()
-
-
-@pytest.fixture(params=kernels.available(), ids=lambda implementation: implementation.name)
-def implementation(request: pytest.FixtureRequest) -> Kernels:
-    result: Kernels = request.param
-    return result
 
 
 class Packed(NamedTuple):

@@ -29,6 +29,8 @@ from transship.testing.descriptor_checks import check_passes_descriptors
 from transship.testing.plugin_checks import check_hooks_can_be_called
 from transship.testing.pytest_plugin import ListeningTransportConformance
 
+from .broken_channels import AbleItself, CountsItems, KeepsViews, Reordering
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
@@ -42,18 +44,6 @@ C = TypeVar("C")
 
 class Nameless(ChannelWrapper):
     peer = ""
-
-
-class Reordering(ChannelWrapper):
-    async def send_segments(self, segments: Sequence[Buffer]) -> None:
-        await super().send_segments(segments[::-1])
-
-
-class CountsItems(ChannelWrapper):
-    """Takes the length of a view for its bytes."""
-
-    async def send_segments(self, segments: Sequence[Buffer]) -> None:
-        await super().send_segments([bytes(segment)[: len(segment)] for segment in segments])
 
 
 class EndsOnEmpty(ChannelWrapper):
@@ -188,16 +178,6 @@ class ReopensWhenClosed(ChannelWrapper):
             await super().send_eof()
 
 
-class KeepsViews(ChannelWrapper):
-    def __init__(self, inner: Channel) -> None:
-        super().__init__(inner)
-        self.kept: list[memoryview] = []
-
-    async def send_segments(self, segments: Sequence[Buffer]) -> None:
-        self.kept += map(memoryview, segments)
-        await super().send_segments(segments)
-
-
 class MutesMessages(ChannelWrapper):
     async def send_return(self, message: Buffer) -> None:
         await super().send_return(bytes(message)[:-1] + b"?")
@@ -207,7 +187,7 @@ def unbounded_pair() -> tuple[Channel, Channel]:
     return memory_channel_pair(1 << 40)
 
 
-class PassesDescriptorsBackwards(ChannelWrapper):
+class PassesDescriptorsBackwards(AbleItself):
     on_their_way: ClassVar[list[int]] = []
 
     async def send_descriptors(self, descriptors: Sequence[int]) -> None:
@@ -217,9 +197,6 @@ class PassesDescriptorsBackwards(ChannelWrapper):
     async def receive_descriptors(self, count: int) -> Sequence[int]:
         await self.receive_into(memoryview(bytearray(1)))
         return [self.on_their_way.pop(0) for _ in range(count)]
-
-    def capability(self, kind: type[C]) -> C | None:
-        return self if isinstance(self, kind) else None
 
 
 class OtherWriter(RemoteWriter):
@@ -235,7 +212,7 @@ class OtherWriter(RemoteWriter):
         await self.inner.flush()
 
 
-class OtherMemory(ChannelWrapper):
+class OtherMemory(AbleItself):
     """Passes remote memory on, through a writer with something wrong."""
 
     Writer: type[OtherWriter] = OtherWriter
@@ -255,9 +232,6 @@ class OtherMemory(ChannelWrapper):
         assert inner is not None
         async with inner.mirror(blocks, at_once=at_once) as writer:
             yield self.Writer(writer)
-
-    def capability(self, kind: type[C]) -> C | None:
-        return self if isinstance(self, kind) else None
 
 
 class ForgetsToFlush(OtherMemory):
@@ -414,7 +388,7 @@ BROKEN: list[tuple[Callable[[MakePair], Awaitable[None]], MakePair, str]] = [
     (
         checks.check_is_cancellable_at_once,
         wrapped(Stubborn),
-        "a call in a cancelled scope went through",
+        "a send in a cancelled scope went through",
     ),
     (
         checks.check_closing_breaks_blocked_send,

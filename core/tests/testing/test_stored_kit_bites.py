@@ -21,6 +21,8 @@ from transship.testing.capability_checks import check_medium_has_declared_capabi
 from transship.testing.pytest_plugin import StoredTransportConformance
 from transship.toolkit import FileChannel, SingleListener, stored_or_not
 
+from .broken_channels import AbleItself, CountsItems, KeepsViews, Reordering
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
@@ -58,16 +60,6 @@ class Medium:
         await listener.aclose()
 
 
-class Reordering(ChannelWrapper):
-    async def send_segments(self, segments: Sequence[Buffer]) -> None:
-        await super().send_segments(segments[::-1])
-
-
-class CountsItems(ChannelWrapper):
-    async def send_segments(self, segments: Sequence[Buffer]) -> None:
-        await super().send_segments([bytes(segment)[: len(segment)] for segment in segments])
-
-
 class EndsOnEmpty(ChannelWrapper):
     async def send_segments(self, segments: Sequence[Buffer]) -> None:
         await super().send_segments(segments)
@@ -97,33 +89,20 @@ class Stubborn(ChannelWrapper):
         return count  # noqa: RET504 (mypy takes the scope for one that may swallow)
 
 
-class KeepsViews(ChannelWrapper):
-    def __init__(self, inner: Channel) -> None:
-        super().__init__(inner)
-        self.kept: list[memoryview] = []
-
-    async def send_segments(self, segments: Sequence[Buffer]) -> None:
-        self.kept += map(memoryview, segments)
-        await super().send_segments(segments)
-
-
 class StaysOpen(ChannelWrapper):
     async def aclose(self) -> None:
         await trio.lowlevel.checkpoint()
 
 
-class Answers(ChannelWrapper):
+class Answers(AbleItself):
     async def send_return(self, message: Buffer) -> None:
         raise AssertionError
 
     async def receive_return_into(self, target: memoryview) -> int:
         raise AssertionError
 
-    def capability(self, kind: type[C]) -> C | None:
-        return self if isinstance(self, kind) else None
 
-
-class LosesItsPlace(ChannelWrapper):
+class LosesItsPlace(AbleItself):
     """Forgets to go where it is told."""
 
     descriptor = -1
@@ -135,9 +114,6 @@ class LosesItsPlace(ChannelWrapper):
     def seek(self, offset: int) -> None:
         if offset < 0:
             raise ChannelError("no such place")
-
-    def capability(self, kind: type[C]) -> C | None:
-        return self if isinstance(self, kind) else None
 
 
 class LosesBytesOfThreads(ChannelWrapper):

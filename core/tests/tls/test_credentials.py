@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
+from channel_pairs import unix_pair
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from tls_certificates import make_folder
-from tls_pair import destination_security, last_word, secure_both, source_security, unix_pair
+from tls_pair import destination_security, last_word, secure_both, source_security
 
 from transship.errors import BlockedError, MigrationError, TlsError
 from transship.tls import (

@@ -11,15 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-from tls_pair import (
-    agree,
-    destination_security,
-    memory_pair,
-    session_pair,
-    source_security,
-    tcp_pair,
-    unix_pair,
-)
+from channel_pairs import memory_pair, tcp_pair, unix_pair
+from tls_pair import agree, destination_security, session_pair, source_security
 
 from transship.engine.securing import secured
 from transship.errors import ChannelError, MigrationError, PeerClosedError, TlsError
@@ -57,7 +50,7 @@ async def test_destination_refuses_what_is_not_tls(
 
 async def test_source_refuses_a_destination_that_speaks_no_tls(pki: Path) -> None:
     async with unix_pair() as (source, destination):
-        await destination.send_return(b"\0\2\0\4....")  # type: ignore[attr-defined]
+        await destination.send_return(b"\0\2\0\4....")
         with trio.fail_after(10), pytest.raises(TlsError, match="is tls-creds set"):
             await source_security(pki).secure(source)
 

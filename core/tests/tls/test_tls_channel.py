@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from tls_pair import memory_pair, secured, tcp_pair, unix_pair
+from channel_pairs import memory_pair, tcp_pair, unix_pair
+from tls_pair import secured
 
 from transship.abc import Blocking, DescriptorPassing, ExtraChannels, RemoteMemory, Seekable
 from transship.errors import ChannelError, StalledError, TlsError
@@ -203,7 +204,7 @@ async def test_both_halves_of_one_side_may_be_in_threads_at_once(pki: Path) -> N
 
 async def test_thread_that_sends_after_the_session_broke_gets_an_error_of_ours(pki: Path) -> None:
     async with unix_pair() as pair, secured_over(pair, pki) as (source, destination):
-        await pair[1].send_return(b"garbage, not a record of TLS")  # type: ignore[attr-defined]
+        await pair[1].send_return(b"garbage, not a record of TLS")
         with pytest.raises(TlsError):
             await source.receive_some_into(memoryview(bytearray(9)))
         sender = source.blocking_sender(5)  # type: ignore[attr-defined]

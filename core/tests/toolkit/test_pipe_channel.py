@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,9 +35,8 @@ async def one_way() -> AsyncIterator[tuple[PipeChannel, PipeChannel]]:
     reads, writes = os.pipe()
     source = PipeChannel("the reader", sending=writes)
     destination = PipeChannel("the writer", receiving=reads)
-    yield source, destination
-    await source.aclose()
-    await destination.aclose()
+    async with aclosing(source), aclosing(destination):
+        yield source, destination
 
 
 @asynccontextmanager
@@ -45,9 +44,8 @@ async def both_ways() -> AsyncIterator[tuple[PipeChannel, PipeChannel]]:
     down, up = os.pipe(), os.pipe()
     source = PipeChannel("the destination", sending=down[1], receiving=up[0])
     destination = PipeChannel("the source", sending=up[1], receiving=down[0])
-    yield source, destination
-    await source.aclose()
-    await destination.aclose()
+    async with aclosing(source), aclosing(destination):
+        yield source, destination
 
 
 class TestOnePipe(ChannelConformance):

@@ -1,13 +1,14 @@
+"""Sockets do what every channel must do; and what only sockets can do wrong."""
+
 from __future__ import annotations
 
 import errno
 import os
-import socket
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from channel_pairs import unix_pair
 from trio.testing import wait_all_tasks_blocked
 
 from transship.errors import ChannelError, PeerClosedError, StalledError
@@ -18,36 +19,25 @@ from transship.testing.checking import (
     receive_to_end,
 )
 from transship.testing.pytest_plugin import ChannelConformance
-from transship.toolkit import BlockingSocketSender, SocketChannel
 from transship.toolkit.vectored import SEGMENTS_PER_CALL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from transship.testing import MakePair
-
-
-@asynccontextmanager
-async def socket_pair() -> AsyncIterator[tuple[SocketChannel, SocketChannel]]:
-    one, other = socket.socketpair()
-    source, destination = SocketChannel(one, "the other"), SocketChannel(other, "the one")
-    try:
-        yield source, destination
-    finally:
-        await source.aclose()
-        await destination.aclose()
+    from transship.toolkit import BlockingSocketSender
 
 
 class TestSocketPair(ChannelConformance):
     @pytest.fixture
     def make_pair(self) -> MakePair:
-        return socket_pair
+        return unix_pair
 
 
 @pytest.mark.parametrize("more", [-1, 0, 1, SEGMENTS_PER_CALL + 1])
 async def test_more_segments_than_a_call_takes_arrive_in_order(more: int) -> None:
     segments = [b"%06d" % turn for turn in range(SEGMENTS_PER_CALL + more)]
-    async with socket_pair() as (source, destination), trio.open_nursery() as nursery:
+    async with unix_pair() as (source, destination), trio.open_nursery() as nursery:
 
         @nursery.start_soon
         async def send() -> None:
@@ -58,14 +48,14 @@ async def test_more_segments_than_a_call_takes_arrive_in_order(more: int) -> Non
 
 
 async def test_run_of_empty_segments_longer_than_a_call_takes_is_skipped() -> None:
-    async with socket_pair() as (source, destination):
+    async with unix_pair() as (source, destination):
         await source.send_segments([*[b""] * (2 * SEGMENTS_PER_CALL), b"x"])
         await source.send_eof()
         assert await receive_to_end(destination) == b"x"
 
 
 async def test_lost_peer_is_named_with_the_kernels_reason_as_cause() -> None:
-    async with socket_pair() as (source, destination):
+    async with unix_pair() as (source, destination):
         await destination.aclose()
         with pytest.raises(PeerClosedError, match="the other closed the channel: ") as caught:
             await source.send_segments([b"x"])
@@ -74,7 +64,7 @@ async def test_lost_peer_is_named_with_the_kernels_reason_as_cause() -> None:
 
 
 async def test_send_after_failed_send_says_that_the_channel_is_spoilt() -> None:
-    async with socket_pair() as (source, destination):
+    async with unix_pair() as (source, destination):
         await destination.aclose()
         with pytest.raises(PeerClosedError):
             await source.send_segments([b"x"])
@@ -97,7 +87,7 @@ def send_with_a_function(sender: BlockingSocketSender) -> None:
 async def test_channel_is_spoilt_by_a_thread_that_gave_up_sending(
     send: Callable[[BlockingSocketSender], None],
 ) -> None:
-    async with socket_pair() as (source, destination):
+    async with unix_pair() as (source, destination):
         with pytest.raises(StalledError):
             await trio.to_thread.run_sync(send, source.blocking_sender(0.05))
         with pytest.raises(ChannelError, match="an earlier send was cut short"):
@@ -109,7 +99,7 @@ async def test_channel_is_spoilt_by_a_thread_that_gave_up_sending(
 
 
 async def test_channel_that_is_closed_gives_no_halves_away() -> None:
-    async with socket_pair() as (source, _):
+    async with unix_pair() as (source, _):
         await source.aclose()
         for half in (source.blocking_sender, source.blocking_receiver):
             with pytest.raises(ChannelError, match="closed on this side"):
@@ -117,7 +107,7 @@ async def test_channel_that_is_closed_gives_no_halves_away() -> None:
 
 
 async def test_last_words_of_the_peer_are_received_after_a_failed_send() -> None:
-    async with socket_pair() as (source, destination):
+    async with unix_pair() as (source, destination):
         await destination.send_return(b"disk full")
         await destination.aclose()
         with pytest.raises(PeerClosedError):
@@ -128,7 +118,7 @@ async def test_last_words_of_the_peer_are_received_after_a_failed_send() -> None
 
 
 async def test_cancelled_send_leaves_the_receiving_direction_alone() -> None:
-    async with socket_pair() as (source, destination), blocked_send(source) as attempt:
+    async with unix_pair() as (source, destination), blocked_send(source) as attempt:
         attempt.scope.cancel()
         await attempt.wait()
         await destination.send_return(b"still here")
@@ -137,7 +127,7 @@ async def test_cancelled_send_leaves_the_receiving_direction_alone() -> None:
 
 
 async def test_second_sender_does_not_poison_the_channel() -> None:
-    async with socket_pair() as (source, destination), trio.open_nursery() as nursery:
+    async with unix_pair() as (source, destination), trio.open_nursery() as nursery:
         nursery.start_soon(source.send_segments, [bytes(1_000_000)])
         await wait_all_tasks_blocked()
         with pytest.raises(trio.BusyResourceError):
@@ -152,13 +142,13 @@ async def test_second_sender_does_not_poison_the_channel() -> None:
 
 
 async def test_empty_target_is_refused_since_zero_means_the_end() -> None:
-    async with socket_pair() as (_, destination):
+    async with unix_pair() as (_, destination):
         with pytest.raises(ValueError, match="empty"):
             await destination.receive_some_into(memoryview(b""))
 
 
 async def test_end_can_be_sent_twice_but_not_after_closing() -> None:
-    async with socket_pair() as (source, _):
+    async with unix_pair() as (source, _):
         await source.send_eof()
         await source.send_eof()
         await source.aclose()
@@ -167,7 +157,7 @@ async def test_end_can_be_sent_twice_but_not_after_closing() -> None:
 
 
 async def test_closing_gives_the_descriptor_back_at_once() -> None:
-    async with socket_pair() as (source, destination), blocked_receive(source):
+    async with unix_pair() as (source, destination), blocked_receive(source):
         before = len(os.listdir("/proc/self/fd"))
         await source.aclose()
         await destination.aclose()
@@ -175,7 +165,7 @@ async def test_closing_gives_the_descriptor_back_at_once() -> None:
 
 
 async def test_reset_by_the_peer_is_an_error_not_an_end() -> None:
-    async with socket_pair() as (source, destination):
+    async with unix_pair() as (source, destination):
         await source.send_segments([b"unread"])
         await destination.aclose()  # with bytes unread: the kernel resets the connection
         with pytest.raises(PeerClosedError):

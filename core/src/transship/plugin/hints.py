@@ -76,15 +76,10 @@ def missing_compression(name: str, installed: Iterable[str]) -> PluginError:
         name: What was asked for.
         installed: The methods that there are.
     """
-    if name in COMPRESSIONS:
-        distribution = COMPRESSIONS[name]
-        return PluginError(
-            f"no compression method {name!r}: install {distribution}", distribution=distribution
-        )
-    return PluginError(
+    return _unclaimed(
         f"no compression method {name!r}",
-        expected=" or ".join(map(repr, sorted(installed))) or "an installed method",
-        hint="transship plugins lists what is installed",
+        COMPRESSIONS.get(name),
+        [repr(other) for other in sorted(installed)] or ["an installed method"],
     )
 
 
@@ -95,15 +90,19 @@ def missing_block_device(scheme: str, installed: Iterable[str]) -> PluginError:
         scheme: What was asked for.
         installed: The schemes that there are.
     """
-    if scheme in BLOCK_DEVICES:
-        distribution = BLOCK_DEVICES[scheme]
-        return PluginError(
-            f"no disks at '{scheme}:': install {distribution}", distribution=distribution
-        )
-    return PluginError(
+    return _unclaimed(
         f"no disks at '{scheme}:'",
-        expected=" or ".join(f"'{name}:'" for name in sorted(installed)) or "an installed kind",
-        hint="transship plugins lists what is installed",
+        BLOCK_DEVICES.get(scheme),
+        [f"'{other}:'" for other in sorted(installed)] or ["an installed kind"],
+    )
+
+
+def _unclaimed(what: str, distribution: str | None, others: Iterable[str]) -> PluginError:
+    """The error for what no plugin claims: it names whom to install, or else what there is."""
+    if distribution is not None:
+        return PluginError(f"{what}: install {distribution}", distribution=distribution)
+    return PluginError(
+        what, expected=" or ".join(others), hint="transship plugins lists what is installed"
     )
 
 

@@ -21,12 +21,17 @@ from transship.testing.checking import (
     MakePair,
     blocked_receive,
     blocked_send,
+    buffers_of_every_kind,
+    close_while_cancelled,
     is_resizable,
+    naming,
     open_nursery,
     raises,
     receive_exactly,
     receive_to_end,
     require,
+    require_cancellable,
+    require_closed,
     settle,
     within,
 )
@@ -51,11 +56,8 @@ async def check_transport(make_pair: MakePair) -> None:
         AssertionError: A rule is broken; a note names the check.
     """
     for check in CHANNEL_CHECKS:
-        try:
+        with naming(check):
             await check(make_pair)
-        except BaseException as error:
-            error.add_note(f"in {check.__name__}")
-            raise
 
 
 async def check_names_its_peer(make_pair: MakePair) -> None:
@@ -85,16 +87,7 @@ async def check_carries_segments_in_order(make_pair: MakePair) -> None:
 
 async def check_accepts_every_buffer(make_pair: MakePair) -> None:
     """Whatever :data:`transship.buffers.Buffer` names can be sent, whatever its items are."""
-    payload = bytes(range(256))
-    segments: list[Buffer] = [
-        payload,
-        bytearray(payload),
-        memoryview(payload),
-        memoryview(bytearray(payload))[3:-5],
-        memoryview(payload).cast("Q"),
-        memoryview(payload).cast("B", (16, 16)),
-        memoryview(payload).toreadonly(),
-    ]
+    segments = buffers_of_every_kind()
     expected = b"".join(bytes(segment) for segment in segments)
     async with make_pair() as (source, destination), open_nursery() as nursery:
         nursery.start_soon(source.send_segments, segments)
@@ -263,14 +256,8 @@ async def check_is_cancellable_at_once(make_pair: MakePair) -> None:
     async with make_pair() as (source, destination):
         await source.send_segments((b"x",))
         target = memoryview(bytearray(1))
-        for call in (
-            lambda: source.send_segments((b"y",)),
-            lambda: destination.receive_some_into(target),
-        ):
-            with trio.CancelScope() as scope:
-                scope.cancel()
-                await call()
-            require(scope.cancelled_caught, "a call in a cancelled scope went through")
+        await require_cancellable("a send", lambda: source.send_segments((b"y",)))
+        await require_cancellable("a receive", lambda: destination.receive_some_into(target))
 
 
 async def check_closing_breaks_blocked_send(make_pair: MakePair) -> None:
@@ -295,18 +282,9 @@ async def check_closes_for_good(make_pair: MakePair) -> None:
     """Closing twice is fine, closing works while cancelled, and nothing works afterwards."""
     async with make_pair() as (source, destination):
         await source.aclose()
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            await destination.aclose()
+        await close_while_cancelled(destination)
         for channel in (source, destination):
-            with within(PROMPTLY_S, "using a closed channel"):
-                await channel.aclose()
-                with raises(ChannelError, "when sending on a closed channel"):
-                    await channel.send_segments((b"x",))
-                with raises(ChannelError, "when receiving on a closed channel"):
-                    await channel.receive_some_into(memoryview(bytearray(1)))
-                with raises(ChannelError, "when ending a closed channel"):
-                    await channel.send_eof()
+            await require_closed(channel)
 
 
 async def check_holds_no_views(make_pair: MakePair) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -12,6 +12,9 @@ from trio.testing import wait_all_tasks_blocked
 from transship.abc.channel import Channel
 from transship.abc.transport import Address, Incoming, Outgoing
 from transship.errors import ChannelError
+
+if TYPE_CHECKING:
+    from transship.buffers import Buffer
 
 PATIENCE_S: Final = 10.0
 """How long a check waits for what should happen at once, on a loaded machine."""
@@ -37,6 +40,16 @@ def require(condition: bool, message: str) -> None:
     """Fail the check, also where Python runs without assertions."""
     if not condition:
         raise AssertionError(message)
+
+
+@contextmanager
+def naming(check: Callable[..., object]) -> Iterator[None]:
+    """Note with whatever the body raises in which check that was."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"in {check.__name__}")
+        raise
 
 
 @contextmanager
@@ -150,6 +163,47 @@ def blocked_receive(channel: Channel) -> AbstractAsyncContextManager[Attempt]:
         "receiving what nobody sends",
         lambda: channel.receive_some_into(memoryview(bytearray(1))),
     )
+
+
+async def require_cancellable(what: str, call: Callable[[], Awaitable[object]]) -> None:
+    """Fail the check if a call goes through in a scope that is cancelled already."""
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await call()
+    require(scope.cancelled_caught, f"{what} in a cancelled scope went through")
+
+
+async def close_while_cancelled(channel: Channel) -> None:
+    """Close a channel as it is closed when whoever uses it is cancelled."""
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await channel.aclose()
+
+
+async def require_closed(channel: Channel) -> None:
+    """Fail the check if a channel that was closed does anything but be closed again."""
+    with within(PROMPTLY_S, "using a closed channel"):
+        await channel.aclose()
+        with raises(ChannelError, "when sending on a closed channel"):
+            await channel.send_segments((b"x",))
+        with raises(ChannelError, "when receiving on a closed channel"):
+            await channel.receive_some_into(memoryview(bytearray(1)))
+        with raises(ChannelError, "when ending a closed channel"):
+            await channel.send_eof()
+
+
+def buffers_of_every_kind() -> list[Buffer]:
+    """One of each kind that :data:`transship.buffers.Buffer` names, and of items of each shape."""
+    payload = bytes(range(256))
+    return [
+        payload,
+        bytearray(payload),
+        memoryview(payload),
+        memoryview(bytearray(payload))[3:-5],
+        memoryview(payload).cast("Q"),
+        memoryview(payload).cast("B", (16, 16)),
+        memoryview(payload).toreadonly(),
+    ]
 
 
 async def receive_exactly(channel: Channel, count: int) -> bytes:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from transship.abc.compression import Compression
 from transship.abc.settings import Parameters
 from transship.plugin.compression import method_fault
-from transship.testing.checking import is_resizable, memory_within, raises, require
+from transship.testing.checking import is_resizable, memory_within, naming, raises, require
 from transship.wire.limits import MIB
 from transship.wire.multifd import PACKET_DATA_BYTES
 
@@ -49,11 +49,8 @@ def check_compression(make_method: MakeMethod) -> None:
         AssertionError: A rule is broken; a note names the check.
     """
     for check in COMPRESSION_CHECKS:
-        try:
+        with naming(check):
             check(make_method)
-        except BaseException as error:
-            error.add_note(f"in {check.__name__}")
-            raise
 
 
 def check_says_what_it_is(make_method: MakeMethod) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from transship.abc.disk import BlockDevice
 from transship.errors import LocalError
-from transship.testing.checking import is_resizable, raises, require
+from transship.testing.checking import is_resizable, naming, raises, require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,11 +47,8 @@ def check_block_device(open_device: OpenDevice) -> None:
         AssertionError: A rule is broken; a note names the check.
     """
     for check in BLOCK_DEVICE_CHECKS:
-        try:
+        with naming(check):
             check(open_device)
-        except BaseException as error:
-            error.add_note(f"in {check.__name__}")
-            raise
 
 
 def check_says_its_size(open_device: OpenDevice) -> None:

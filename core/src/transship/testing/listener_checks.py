@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import trio
-
 from transship.abc.transport import Address
 from transship.errors import ChannelError, ConnectError
 from transship.testing.checking import (
@@ -20,10 +18,12 @@ from transship.testing.checking import (
     Connect,
     Listen,
     blocked,
+    naming,
     open_nursery,
     raises,
     receive_exactly,
     require,
+    require_cancellable,
     settle,
     within,
 )
@@ -40,11 +40,8 @@ async def check_listener(listen: Listen, connect: Connect) -> None:
         AssertionError: A rule is broken; a note names the check.
     """
     for check in LISTENER_CHECKS:
-        try:
+        with naming(check):
             await check(listen, connect)
-        except BaseException as error:
-            error.add_note(f"in {check.__name__}")
-            raise
 
 
 async def check_does_nothing_until_entered(listen: Listen, connect: Connect) -> None:
@@ -77,10 +74,7 @@ async def check_accepts_after_cancelled_accept(listen: Listen, connect: Connect)
             await attempt.wait(PROMPTLY_S)
         async with connect(Address.parse(listener.uri)) as source:
             await source.send_segments((b"x",))
-            with trio.CancelScope() as scope:
-                scope.cancel()
-                await listener.accept()
-            require(scope.cancelled_caught, "an accept in a cancelled scope went through")
+            await require_cancellable("an accept", listener.accept)
             with within(PATIENCE_S, "accepting after a cancelled accept"):
                 channel = await listener.accept()
                 require(await receive_exactly(channel, 1) == b"x", "the channel was lost")

@@ -21,7 +21,7 @@ from transship.testing.carrying import (
     in_time,
     stream_of,
 )
-from transship.testing.checking import PATIENCE_S, require
+from transship.testing.checking import PATIENCE_S, naming, require
 from transship.testing.hostile_section_checks import HOSTILE_SECTION_CHECKS
 from transship.testing.live_section_checks import LIVE_SECTION_CHECKS
 from transship.testing.section_case import (
@@ -62,11 +62,8 @@ def check_section(
     """
     case = SectionCase(make_section, make_guest, make_destination, golden=golden)
     for check in (*SECTION_CHECKS, *LIVE_SECTION_CHECKS):
-        try:
+        with naming(check):
             check(case)
-        except BaseException as error:
-            error.add_note(f"in {check.__name__}")
-            raise
 
 
 def check_says_what_it_is(case: SectionCase) -> None:

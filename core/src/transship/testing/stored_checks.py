@@ -21,12 +21,17 @@ from transship.testing.checking import (
     PATIENCE_S,
     PROMPTLY_S,
     blocked,
+    buffers_of_every_kind,
+    close_while_cancelled,
     is_resizable,
+    naming,
     open_nursery,
     raises,
     receive_exactly,
     receive_to_end,
     require,
+    require_cancellable,
+    require_closed,
     settle,
     within,
 )
@@ -57,11 +62,8 @@ async def check_stored_transport(write: Write, read: Read) -> None:
         AssertionError: A rule is broken; a note names the check.
     """
     for check in STORED_CHECKS:
-        try:
+        with naming(check):
             await check(write, read)
-        except BaseException as error:
-            error.add_note(f"in {check.__name__}")
-            raise
 
 
 async def _store(write: Write, *batches: Sequence[Buffer]) -> None:
@@ -105,15 +107,7 @@ async def check_keeps_segments_in_order(write: Write, read: Read) -> None:
 
 async def check_keeps_every_buffer(write: Write, read: Read) -> None:
     """Whatever :data:`transship.buffers.Buffer` names can be sent, whatever its items are."""
-    payload = bytes(range(256))
-    segments: list[Buffer] = [
-        payload,
-        bytearray(payload),
-        memoryview(bytearray(payload))[3:-5],
-        memoryview(payload).cast("Q"),
-        memoryview(payload).cast("B", (16, 16)),
-        memoryview(payload).toreadonly(),
-    ]
+    segments = buffers_of_every_kind()
     await _store(write, segments)
     expected = b"".join(bytes(segment) for segment in segments)
     async with _reading(read) as channel:
@@ -177,15 +171,10 @@ async def check_is_cancellable_before_it_begins(write: Write, read: Read) -> Non
     """A call in a cancelled scope does not go through, and a send is not followed by another."""
     await _store(write, [b"x"])
     async with _reading(read) as channel:
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            await channel.receive_some_into(memoryview(bytearray(1)))
-        require(scope.cancelled_caught, "a receive in a cancelled scope went through")
+        target = memoryview(bytearray(1))
+        await require_cancellable("a receive", lambda: channel.receive_some_into(target))
     async with write() as channel:
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            await channel.send_segments((b"x",))
-        require(scope.cancelled_caught, "a send in a cancelled scope went through")
+        await require_cancellable("a send", lambda: channel.send_segments((b"x",)))
         with raises(ChannelError, "when sending after a cancelled send"):
             await channel.send_segments((b"x",))
 
@@ -211,23 +200,11 @@ async def check_writing_closes_for_good(write: Write, read: Read) -> None:
     """Closing twice is fine, closing works while cancelled, and nothing works afterwards."""
     await _store(write, [b"x"])
     async with _reading(read) as source:
-        await _require_closed(source)
+        await close_while_cancelled(source)
+        await require_closed(source)
     async with write() as destination:
-        await _require_closed(destination)
-
-
-async def _require_closed(channel: Channel) -> None:
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        await channel.aclose()
-    with within(PROMPTLY_S, "using a closed channel"):
-        await channel.aclose()
-        with raises(ChannelError, "when sending on a closed channel"):
-            await channel.send_segments((b"x",))
-        with raises(ChannelError, "when receiving on a closed channel"):
-            await channel.receive_some_into(memoryview(bytearray(1)))
-        with raises(ChannelError, "when ending a closed channel"):
-            await channel.send_eof()
+        await close_while_cancelled(destination)
+        await require_closed(destination)
 
 
 async def check_can_be_read_again(write: Write, read: Read) -> None:
@@ -244,10 +221,7 @@ async def check_second_accept_waits(write: Write, read: Read) -> None:
     """A medium has one channel to offer, which outlives the listening; a cancelled accept waits."""
     await _store(write, [b"stream"])
     async with read() as listener:
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            await listener.accept()
-        require(scope.cancelled_caught, "an accept in a cancelled scope went through")
+        await require_cancellable("an accept", listener.accept)
         with within(PATIENCE_S, "accepting what is there"):
             channel = await listener.accept()
         async with blocked("accepting a second time", listener.accept) as attempt:
