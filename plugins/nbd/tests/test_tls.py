@@ -267,7 +267,7 @@ def test_rules_say_who_is_let_in(
     rules = AccessList((Rule(identity, policy),), Policy.DENY)
     with Exporting({"disk": Export(device)}, f"{place}/socket", of_server(pki, rules)) as server:
         if policy is Policy.DENY:
-            assert "closed the connection" in refused(server, security=of_client(pki))
+            assert "the connection" in refused(server, security=of_client(pki))
             said = f"is not let in; expected a name that tls-authz allows; found {identity}"
             assert said in caplog.text
             assert device.calls == ["acquire"]

@@ -95,9 +95,9 @@ def test_client_without_a_certificate_is_let_in_where_qemu_nbd_does_not_look(
 def test_client_without_a_certificate_is_refused_by_qemu_nbd(
     place: Path, pki: Path, alike: Path
 ) -> None:
-    with qemu_nbd(place, pki) as server, pytest.raises(ConnectError) as caught:
-        connect(server.uri, {"timeout": 20}, of_client(alike))
-    assert "TLS with the server failed" in str(caught.value) or "closed" in str(caught.value)
+    with qemu_nbd(place, pki) as server:
+        with pytest.raises(ConnectError, match=r"TLS with the server failed|closed|broke"):
+            connect(server.uri, {"timeout": 20}, of_client(alike))
 
 
 def test_qemu_nbd_of_another_authority_is_not_believed(
@@ -110,8 +110,9 @@ def test_qemu_nbd_of_another_authority_is_not_believed(
 
 def test_client_of_another_name_is_not_let_in_by_qemu_nbd(place: Path, pki: Path) -> None:
     rules = ("--object", "authz-simple,id=rules,identity=CN=nobody", "--tls-authz", "rules")
-    with qemu_nbd(place, pki, *rules) as server, pytest.raises(ConnectError, match="closed"):
-        connect(server.uri, {"timeout": 20}, of_client(pki))
+    with qemu_nbd(place, pki, *rules) as server:
+        with pytest.raises(ConnectError, match=r"closed|broke"):
+            connect(server.uri, {"timeout": 20}, of_client(pki))
 
 
 def test_qemu_nbd_insists_on_tls(place: Path, pki: Path) -> None:

@@ -231,7 +231,8 @@ class NbdServer(BlockServer):
                         async with trio.open_nursery() as workers:
                             for _ in range(_THREADS):
                                 workers.start_soon(self._work, session)
-                        await self._in_thread(wire.end)
+                        if self._security is not None:
+                            await self._in_thread(wire.end)
                     nursery.cancel_scope.cancel()
             finally:
                 del self._served[serving]
