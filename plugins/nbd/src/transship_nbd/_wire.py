@@ -89,7 +89,7 @@ class Wire:
         self.receive_into(first[count:])
 
     def end(self) -> None:
-        """Say that nothing follows, where that is said: over TLS. Never fails, but may take long."""
+        """Say that nothing follows, where that is said: over TLS. Never fails; may take as long."""
         if self._secured is not None:
             with contextlib.suppress(OSError):
                 self._secured.end(self._deadline())
