@@ -18,7 +18,7 @@ from transship.control.client import QmpCommandError, open_qmp
 from transship.wire.limits import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     Execute = Callable[..., Awaitable[Any]]
@@ -38,7 +38,7 @@ def qemu(request: pytest.FixtureRequest) -> QemuBinary:
 
 
 @pytest.fixture
-def images(place: Path) -> Iterator[tuple[Path, Path]]:
+def images(place: Path) -> tuple[Path, Path]:
     """One with something in it, and one with nothing."""
     full, empty = place / "full.raw", place / "empty.raw"
     full.write_bytes(random.Random(3).randbytes(SIZE))

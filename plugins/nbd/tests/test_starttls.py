@@ -218,6 +218,28 @@ def test_client_that_shakes_hands_a_byte_at_a_time_is_dropped(
             time.sleep(0.01)
 
 
+def test_client_may_be_silent_between_messages_and_not_within_one(
+    device: MemoryDevice,
+    context: ssl.SSLContext,
+    place: Path,
+    pki: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("transship_nbd.server._STALL_S", 0.2)
+    with Exporting({"disk": Export(device)}, f"{place}/socket", of_server(pki)):
+        client = Client(place / "socket")
+        client.greet()
+        client.start_tls(context)
+        assert client.ask(Option.GO, CHOOSE)[-1] == (Reply.ACK, b"")
+        for _ in range(2):
+            time.sleep(0.5)
+            assert client.request(Command.FLUSH, 0, 0) == 0
+        client.socket.sendall(b"\x25")
+        with pytest.raises(ssl.SSLEOFError):
+            client.socket.recv(1)
+        client.socket.close()
+
+
 def test_end_of_a_session_is_said_to_the_client(client: Client, context: ssl.SSLContext) -> None:
     client.greet()
     client.start_tls(context)

@@ -94,11 +94,12 @@ class SecuredBytes:
         self._below.send((self._session.farewell(),), deadline_s)
 
     def _fetch(self, deadline_s: float) -> bool:
-        """Hand what comes next to the session; False if the time is up."""
+        """Hand what comes next to the session; False if nothing came in time."""
         if time.monotonic() > deadline_s:
             return False
         count = self._below.receive_some(self._scratch, waits_for_all=False)
-        self._session.arrived(self._scratch[:count])
+        if count:  # nothing would be the end
+            self._session.arrived(self._scratch[:count])
         return bool(count)
 
 
