@@ -84,7 +84,7 @@ def open_block_device(
     """
     address = Address.parse(uri)
     plugin = find_block_devices(address.scheme)
-    security = _security_of(plugin, address, Endpoint.CLIENT, security)
+    security = _disk_security(plugin, address, Endpoint.CLIENT, security)
     return plugin.open(address, options, security)
 
 
@@ -106,11 +106,11 @@ def serve_block_devices(
     """
     address = Address.parse(uri)
     plugin = find_block_devices(address.scheme)
-    security = _security_of(plugin, address, Endpoint.SERVER, security)
+    security = _disk_security(plugin, address, Endpoint.SERVER, security)
     return plugin.serve(address, options, security)
 
 
-def _security_of(
+def _disk_security(
     plugin: PluginBlockDevices,
     address: Address,
     endpoint: Endpoint,

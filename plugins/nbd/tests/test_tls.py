@@ -442,7 +442,7 @@ def test_changed_bit_is_an_error_of_the_device_and_stays_one(
         client = connect(uri, PATIENT, of_client(pki))
         relay.flips = len(relay.from_server) + behind
         for _ in range(2):
-            with pytest.raises(OSError, match=r"TLS|bad record mac|wrong version|the server"):
+            with pytest.raises(OSError, match="TLS with the server failed"):
                 read(client, 0, 100_000)
         client.close()
     wait_until_alone(server)
