@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import trio
 from support.commands import VerbProcess, transship, wait_until
+from tls_certificates import SERVER, make_folder
 
 from transship.control.address import QmpAddress
 from transship.control.client import QmpCommandError, open_qmp
 from transship.wire.limits import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
 pytest.importorskip("transship_unix")
@@ -35,20 +36,22 @@ def guest(place: Path, name: str, *more: str) -> str:
 
 
 @asynccontextmanager
-async def running(place: Path, rate: str = "2MiB/s") -> AsyncIterator[VerbProcess]:
+async def running(
+    place: Path, rate: str = "2MiB/s", options: Sequence[str] = ()
+) -> AsyncIterator[VerbProcess]:
     """The source: its guest writes its disk and its memory all the time."""
     writes = (f"disk-rate={rate}", "disk-working-set=16MiB", "dirty-rate=4MiB/s")
     qmp = f"unix:{place / 'a.qmp'}"
-    async with VerbProcess("run", guest(place, "a", *writes), "--qmp", qmp) as source:
+    async with VerbProcess("run", guest(place, "a", *writes), "--qmp", qmp, *options) as source:
         await source.said("the guest runs here")
         yield source
 
 
 @asynccontextmanager
-async def waiting(place: Path) -> AsyncIterator[VerbProcess]:
+async def waiting(place: Path, options: Sequence[str] = ()) -> AsyncIterator[VerbProcess]:
     """The destination, with a disk of its own."""
     incoming = ("--incoming", f"unix:{place / 'in'}", "--qmp", f"unix:{place / 'b.qmp'}")
-    async with VerbProcess("run", guest(place, "b"), *incoming) as destination:
+    async with VerbProcess("run", guest(place, "b"), *incoming, *options) as destination:
         await destination.listening()
         yield destination
 
@@ -107,6 +110,35 @@ async def test_guest_arrives_with_all_that_it_has_written(
         await trio.sleep(0.3)
         facts = await expect_right(destination)
     assert facts["disk_blocks"] > 100
+
+
+@pytest.mark.parametrize("scheme", ["unix", "tcp"])
+async def test_disks_go_encrypted_where_the_migration_does(place: Path, scheme: str) -> None:
+    pki = make_folder(place / "pki")
+    server = f"--set=tls-creds={pki}"
+    client = (server, f"--set=tls-hostname={SERVER}")
+    async with running(place, "256KiB/s"), waiting(place, [server]) as destination:
+        refused = await transship(*order(place, scheme))
+        assert "encrypts its migration" in refused.expect(3).stderr
+        await expect_nothing_left(place, "a", "b")
+        slow = ("--storage-bandwidth", "32MiB/s")
+        async with VerbProcess(*order(place, scheme), *client, *slow) as verb:
+            await wait_until(verb, COPYING)
+            nodes = await ask(place, "a", "query-named-block-nodes")
+            assert [node["file"][:4] for node in nodes if node["drv"] == "nbd"] == ["nbds"]
+            (await verb.outcome()).expect(0)
+        await expect_nothing_left(place, "a", "b")
+        await expect_right(destination)
+
+
+async def test_disks_stay_where_they_are_if_their_server_is_not_believed(place: Path) -> None:
+    here, there = make_folder(place / "here"), make_folder(place / "there")
+    async with running(place) as source, waiting(place, [f"--set=tls-creds={there}"]):
+        chosen = (f"--set=tls-creds={here}", f"--set=tls-hostname={SERVER}")
+        refused = await transship(*order(place), *chosen)
+        assert "it is not of the authority in ca-cert.pem" in refused.expect(3).stderr
+        await expect_nothing_left(place, "a", "b")
+        await expect_right(source)
 
 
 async def test_sparse_disk_stays_sparse(place: Path) -> None:

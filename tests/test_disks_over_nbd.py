@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 from support.commands import VerbProcess, transship
+from tls_certificates import SERVER, make_folder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,9 +24,10 @@ pytestmark = pytest.mark.skipif(
 
 
 @asynccontextmanager
-async def served(image: Path, socket: Path, clients: int) -> AsyncIterator[str]:
+async def served(image: Path, socket: Path, clients: int, *options: str) -> AsyncIterator[str]:
     """A qemu-nbd; yields its address."""
-    command = ["qemu-nbd", "-f", "qcow2", "-k", str(socket), "-t", "-e", str(clients), str(image)]
+    command = ["qemu-nbd", "-f", "qcow2", "-k", str(socket), "-t", "-e", str(clients)]
+    command += [*options, str(image)]
     process = await trio.lowlevel.open_process(command)
     try:
         await trio.to_thread.run_sync(_wait_for, socket)
@@ -40,6 +42,13 @@ def _wait_for(socket: Path) -> None:
     deadline = time.monotonic() + 20
     while not socket.exists():
         assert time.monotonic() < deadline, "qemu-nbd does not serve"
+        time.sleep(0.01)
+
+
+def _wait_for_growth(image: Path) -> None:
+    before, deadline = image.stat().st_blocks, time.monotonic() + 20
+    while image.stat().st_blocks == before:
+        assert time.monotonic() < deadline, "nothing is written"
         time.sleep(0.01)
 
 
@@ -59,6 +68,29 @@ async def test_disk_goes_to_the_destination_with_its_guest(place: Path) -> None:
     guest_facts = outcome.expect(0).events[-1]["guest"]
     assert guest_facts["consistent"], guest_facts
     assert guest_facts["disk_blocks"] > 1000
+    await trio.run_process(["qemu-img", "check", str(image)], capture_stdout=True)
+
+
+async def test_disk_over_tls_is_that_of_a_guest(place: Path) -> None:
+    image, pki = place / "disk.qcow2", make_folder(place / "pki")
+    await trio.run_process(["qemu-img", "create", "-q", "-f", "qcow2", str(image), "64M"])
+    credentials = f"tls-creds-x509,id=tls0,endpoint=server,dir={pki},verify-peer=on"
+    tls = ("--object", credentials, "--tls-creds", "tls0")
+    async with served(image, place / "nbd", 2, *tls) as plain:
+        refused = await transship("run", f"synthetic:ram=4MiB,disk={plain}")
+        assert "it insists on TLS" in refused.expect(3).stderr
+        uri = plain.replace("nbd+", "nbds+") + f"&tls-certificates={pki}"
+        refused = await transship("run", f"synthetic:ram=4MiB,disk={uri}")
+        assert "no host name to look for in the certificate" in refused.expect(3).stderr
+        guest = f"synthetic:ram=4MiB,disk={uri}&tls-hostname={SERVER},disk-rate=16MiB/s"
+        async with VerbProcess("run", guest) as running:
+            await running.said("the guest runs here")
+            await trio.to_thread.run_sync(_wait_for_growth, image)
+            running.interrupt()
+            outcome = await running.outcome()
+    guest_facts = outcome.expect(0).events[-1]["guest"]
+    assert guest_facts["consistent"], guest_facts
+    assert guest_facts["disk_blocks"] > 0
     await trio.run_process(["qemu-img", "check", str(image)], capture_stdout=True)
 
 

@@ -34,7 +34,7 @@ A file has these members:
 In braces stand `{sink}` and `{sink-port}`: a URI, and a TCP port, where somebody takes whatever
 comes; `{silent}`: where the last word is missing, that the guest has arrived; `{stuck}`: where
 somebody does not even read, so no migration ends; `{nobody}` and `{nobody-port}`: where nobody
-listens; `{tmp}`: a folder of its own.
+listens; `{tmp}`: a folder of its own; `{pki}`: one with certificates.
 """
 
 from __future__ import annotations

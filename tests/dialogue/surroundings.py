@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
+from tls_certificates import make_folder
 
 from .sink import swallow
 
@@ -63,6 +64,7 @@ async def surroundings(folder: Path) -> AsyncIterator[Surroundings]:
             "nobody": f"unix:{folder}/nobody",
             "nobody-port": str(nobody.getsockname()[1]),
             "tmp": str(folder),
+            "pki": make_folder(folder / "pki"),
         }
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, swallow, [sink, tcp])

@@ -7,6 +7,7 @@ the engine.
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transship.abc.channel import ExtraChannels, ReturnPath, Seekable
@@ -24,7 +25,7 @@ from transship.plugin.discovery import (
     section_factories,
 )
 from transship.plugin.registry import SectionRegistry
-from transship.tls import Endpoint, security_of
+from transship.tls import Endpoint, X509Credentials, X509Security, security_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -34,10 +35,12 @@ if TYPE_CHECKING:
     from transship.abc.disk import BlockDevice
     from transship.abc.guest import Guest
     from transship.abc.section import SectionSet
+    from transship.abc.security import ConnectionSecurity
     from transship.engine.blockers import Blockers
     from transship.engine.custody import Custodian
     from transship.engine.limiter import BandwidthLimiter
     from transship.engine.notifiers import Notifiers
+    from transship.plugin.block_device import PluginBlockDevices
     from transship.plugin.transport import PluginTransport
 
 _NO_OPTIONS: Options = {}
@@ -63,36 +66,66 @@ def load_plugins() -> None:
     section_factories()
 
 
-def open_block_device(uri: str, options: Options = _NO_OPTIONS) -> BlockDevice:
+def open_block_device(
+    uri: str, options: Options = _NO_OPTIONS, security: ConnectionSecurity | None = None
+) -> BlockDevice:
     """Open what holds the bytes of a disk, by the plugin of its scheme; blocks.
 
     Args:
         uri: Such as ``nbd://host/export``.
         options: What the plugin is to know beside that.
+        security: Secures the connections to it; None for what the address itself asks for.
 
     Raises:
-        BlockedError: The address is malformed, or an option is unknown.
+        BlockedError: The address is malformed, or an option is unknown; its certificates cannot be
+            used; or the plugin cannot secure connections, and is to.
         ConnectError: It cannot be reached, or is not there.
         PluginError: No plugin knows the scheme.
     """
     address = Address.parse(uri)
-    return find_block_devices(address.scheme).open(address, options)
+    plugin = find_block_devices(address.scheme)
+    security = _disk_security(plugin, address, Endpoint.CLIENT, security)
+    return plugin.open(address, options, security)
 
 
-def serve_block_devices(uri: str, options: Options = _NO_OPTIONS) -> Serving:
+def serve_block_devices(
+    uri: str, options: Options = _NO_OPTIONS, security: ConnectionSecurity | None = None
+) -> Serving:
     """Prepare to serve devices to others, by the plugin of a scheme; listens when entered.
 
     Args:
         uri: Where, such as ``nbd://127.0.0.1:10809``.
         options: What the plugin is to know beside that.
+        security: Secures the connections of clients; None for what the address itself asks for.
 
     Raises:
-        BlockedError: The address is malformed, an option is unknown, or the plugin of the scheme
-            serves nothing.
+        BlockedError: The address is malformed, or an option is unknown; its certificates cannot be
+            used; or the plugin of the scheme serves nothing, or cannot secure connections, and is
+            to.
         PluginError: No plugin knows the scheme.
     """
     address = Address.parse(uri)
-    return find_block_devices(address.scheme).serve(address, options)
+    plugin = find_block_devices(address.scheme)
+    security = _disk_security(plugin, address, Endpoint.SERVER, security)
+    return plugin.serve(address, options, security)
+
+
+def _disk_security(
+    plugin: PluginBlockDevices,
+    address: Address,
+    endpoint: Endpoint,
+    security: ConnectionSecurity | None,
+) -> ConnectionSecurity | None:
+    """What secures the connections of disks: what was given, or the certificates in the address."""
+    folder = plugin.certificates(address)
+    if folder is None:
+        return security
+    if security is not None:
+        raise BlockedError(
+            f"'{address}' names certificates, and others were given beside it",
+            expected="either of them",
+        )
+    return X509Security(X509Credentials(Path(folder), endpoint))
 
 
 def sections_for(guest: Guest, settings: Settings | None = None) -> SectionSet:

@@ -4,8 +4,10 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from tls_certificates import make_folder
 
-from transship.abc import Address
+from transship import assembly
+from transship.abc import Address, ConnectionSecurity, SecureSession
 from transship.errors import BlockedError, PluginError
 from transship.plugin import hints
 from transship.plugin.discovery import find_block_devices, installed_plugins
@@ -13,6 +15,8 @@ from transship.plugin.discovery import find_block_devices, installed_plugins
 from .fake_distributions import BLOCK_DEVICES, DISKS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .fake_distributions import FakeDistributions
 
 
@@ -82,6 +86,86 @@ def test_plugin_whose_server_is_none_is_at_fault(site: FakeDistributions) -> Non
     site.install("fake-drum", BLOCK_DEVICES, "drum", source)
     with pytest.raises(PluginError, match=r"serve_block_devices of plugin 'drum'.*returned a str"):
         find_block_devices("drum").serve(Address("drum", "1"), {})
+
+
+class Securing(ConnectionSecurity):
+    def begin(self, peer: str, host: str | None = None) -> SecureSession:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("hook", ["open_block_device", "serve_block_devices"])
+def test_plugin_that_knows_no_security_is_not_called_where_there_is_any(
+    site: FakeDistributions, hook: str
+) -> None:
+    source = (
+        "import transship\n@transship.hookimpl\n"
+        f"def {hook}(address, options):\n    raise AssertionError('called')\n"
+    )
+    site.install("fake-drum", BLOCK_DEVICES, "drum", source)
+    drum, address = find_block_devices("drum"), Address("drum", "1")
+    call = drum.open if hook == "open_block_device" else drum.serve
+    with pytest.raises(BlockedError, match="fake-drum reaches disks at 'drum:' in plain") as caught:
+        call(address, {}, Securing())
+    assert caught.value.expected == f"a plugin whose {hook} takes the argument 'security'"
+
+
+@pytest.mark.parametrize("hook", ["open_block_device", "serve_block_devices"])
+def test_plugin_that_knows_security_is_given_it(site: FakeDistributions, hook: str) -> None:
+    source = (
+        "import transship\nfrom transship.errors import BlockedError\n@transship.hookimpl\n"
+        f"def {hook}(address, security):\n"
+        "    raise BlockedError(f'given {type(security).__name__}')\n"
+    )
+    site.install("fake-drum", BLOCK_DEVICES, "drum", source)
+    drum, address = find_block_devices("drum"), Address("drum", "1")
+    call = drum.open if hook == "open_block_device" else drum.serve
+    with pytest.raises(BlockedError, match="given Securing"):
+        call(address, {}, Securing())
+    with pytest.raises(BlockedError, match="given NoneType"):
+        call(address, {})
+
+
+NAMING = """
+@hookimpl
+def block_device_certificates(address):
+    return address.rest.partition("?")[2] or None
+"""
+
+
+def test_certificates_in_an_address_are_told_by_its_plugin(site: FakeDistributions) -> None:
+    site.install("fake-drum", BLOCK_DEVICES, "drum", DISKS + NAMING)
+    site.install("fake-platter", BLOCK_DEVICES, "platter", DISKS)
+    drum, platter = find_block_devices("drum"), find_block_devices("platter")
+    assert drum.certificates(Address("drum", "1?/etc/pki")) == "/etc/pki"
+    assert drum.certificates(Address("drum", "1")) is None
+    assert platter.certificates(Address("platter", "1?/etc/pki")) is None
+
+
+def test_plugin_whose_certificates_are_none_is_at_fault(site: FakeDistributions) -> None:
+    source = (
+        "import transship\n@transship.hookimpl\ndef block_device_certificates():\n    return 5\n"
+    )
+    site.install("fake-drum", BLOCK_DEVICES, "drum", source)
+    with pytest.raises(PluginError, match="returned a int, which is no path"):
+        find_block_devices("drum").certificates(Address("drum", "1"))
+
+
+def test_certificates_in_an_address_secure_its_connections(
+    site: FakeDistributions, tmp_path: Path
+) -> None:
+    source = DISKS.replace(
+        "def open_block_device(address):",
+        "def open_block_device(address, security):\n    raise BlockedError(repr(security))",
+    )
+    site.install("fake-drum", BLOCK_DEVICES, "drum", source + NAMING)
+    with pytest.raises(BlockedError, match="None"):
+        assembly.open_block_device("drum:1")
+    with pytest.raises(BlockedError, match="X509Security"):
+        assembly.open_block_device(f"drum:1?{make_folder(tmp_path)}")
+    with pytest.raises(BlockedError, match="No such file or directory"):
+        assembly.open_block_device("drum:1?/no/such/folder")
+    with pytest.raises(BlockedError, match="names certificates, and others were given beside it"):
+        assembly.open_block_device("drum:1?/no/such/folder", security=Securing())
 
 
 def test_unknown_scheme_names_the_distribution_to_install(

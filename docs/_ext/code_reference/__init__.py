@@ -60,6 +60,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "section conformance": channels.conformance_of_sections,
     "section contracts": channels.sections,
     "section test kit": channels.checks_of_sections,
+    "security contracts": channels.security,
     "seed coverage": seed.text,
     "test kit": channels.checks,
     "toolkit": channels.tools,

@@ -18,6 +18,7 @@ from transship.abc import (
     compression,
     disk,
     section as abc_section,
+    security as abc_security,
     transport,
 )
 from transship.testing import (
@@ -94,6 +95,11 @@ def disks() -> str:
     """What a disk of a guest is, and what holds its bytes."""
     contracts = _items(disk, disk.__all__), _items(block_server, _own(block_server))
     return "\n\n".join(contracts)
+
+
+def security() -> str:
+    """What keeps others from reading or forging."""
+    return _items(abc_security, _own(abc_security))
 
 
 def images_of_disks() -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import trio
 
@@ -21,16 +22,18 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from transship.abc import Options
+    from transship.abc import ConnectionSecurity, Options
     from transship_nbd.client import NbdDevice
     from transship_nbd.server import Export
 
 PATIENCE_S = 20.0
 
 
-def owned(uri: str, options: Options | None = None) -> NbdDevice:
+def owned(
+    uri: str, options: Options | None = None, security: ConnectionSecurity | None = None
+) -> NbdDevice:
     """A client that may write."""
-    device = connect(uri, options)
+    device = connect(uri, options, security)
     device.acquire()
     return device
 
@@ -47,8 +50,10 @@ def make_image(path: Path, size: int, form: str, *extra: str) -> Path:
 class QemuNbd:
     """A qemu-nbd that serves one image, until left or killed."""
 
-    def __init__(self, image: Path, form: str, path: Path, *options: str) -> None:
-        self.uri = NbdAddress("disk", path=str(path)).uri
+    def __init__(
+        self, image: Path, form: str, path: Path, *options: str, is_secure: bool = False
+    ) -> None:
+        self.uri = NbdAddress("disk", path=str(path), is_secure=is_secure).uri
         self._path = path
         self._command = ["qemu-nbd", "-f", form, "-k", str(path), "-x", "disk", "-t", "-e", "8"]
         self._command += [*options, str(image)]
@@ -79,6 +84,46 @@ class QemuNbd:
             self.process.communicate()
 
 
+class StorageDaemon:
+    """A QEMU without a guest, that does what is said over QMP."""
+
+    def __init__(self, *arguments: str) -> None:
+        command = ["qemu-storage-daemon", "--chardev", "stdio,id=qmp", "--monitor", "qmp"]
+        self._process = subprocess.Popen(
+            [*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._watchdog = threading.Timer(PATIENCE_S * 3, self._process.kill)
+        self._watchdog.start()
+        self._read()
+        self.do("qmp_capabilities")
+
+    def do(self, command: str, **arguments: Any) -> Any:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+        self._process.stdin.flush()
+        while "return" not in (said := self._read()):
+            assert "error" not in said, said
+        return said["return"]
+
+    def wait_for(self, event: str) -> dict[str, Any]:
+        while (said := self._read()).get("event") != event:
+            pass
+        data: dict[str, Any] = said["data"]
+        return data
+
+    def close(self) -> None:
+        self._watchdog.cancel()
+        self._process.kill()
+        self._process.communicate()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the storage daemon has ended"
+        said: dict[str, Any] = json.loads(line)
+        return said
+
+
 def _answers(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         return probe.connect_ex(str(path)) == 0
@@ -87,9 +132,16 @@ def _answers(path: Path) -> bool:
 class Exporting:
     """Our server, in a thread with a run of trio of its own, so that blocking clients may call."""
 
-    def __init__(self, exports: Mapping[str, Export], where: str) -> None:
+    def __init__(
+        self,
+        exports: Mapping[str, Export],
+        where: str,
+        security: ConnectionSecurity | None = None,
+    ) -> None:
         self._exports = exports
-        self._where = where if "://" in where else NbdAddress(path=where).uri
+        is_secure = security is not None
+        self._where = where if "://" in where else NbdAddress(path=where, is_secure=is_secure).uri
+        self._security = security
         self._is_up = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._failure: BaseException | None = None
@@ -132,7 +184,7 @@ class Exporting:
     async def _serve(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
         self._end = trio.Event()
-        async with serve(self._where, self._exports) as self.server:
+        async with serve(self._where, self._exports, None, self._security) as self.server:
             self._is_up.set()
             await self._end.wait()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from nbd_peers import PATIENCE_S, scripted_server
+from nbd_raw import answer, greet, receive, receive_option
 
 from transship.errors import ConnectError
 from transship_nbd import _protocol as nbd
@@ -25,33 +26,6 @@ if TYPE_CHECKING:
 SIZE = 1 << 20
 FLAGS = Transmission.HAS_FLAGS | Transmission.SEND_FLUSH
 CANARY = b"\xa5" * 4096
-
-
-def receive(connection: socket.socket, length: int) -> bytes:
-    data = b""
-    while len(data) < length:
-        some = connection.recv(length - len(data))
-        if not some:
-            raise ConnectionResetError("the client has left")
-        data += some
-    return data
-
-
-def greet(connection: socket.socket) -> None:
-    connection.sendall(nbd.GREETING.pack(nbd.SERVER_MAGIC, nbd.OPTION_MAGIC, 3))
-    receive(connection, 4)
-
-
-def answer(connection: socket.socket, option: int, *replies: tuple[int, bytes]) -> None:
-    for kind, data in replies:
-        header = nbd.OPTION_REPLY.pack(nbd.REPLY_MAGIC, option, kind, len(data))
-        connection.sendall(header + data)
-
-
-def receive_option(connection: socket.socket) -> int:
-    _, option, length = nbd.OPTION.unpack(receive(connection, nbd.OPTION.size))
-    receive(connection, length)
-    return int(option)
 
 
 def export(size: int = SIZE, flags: int = FLAGS) -> tuple[int, bytes]:
@@ -171,7 +145,7 @@ NEGOTIATIONS: dict[str, tuple[Script, str]] = {
         ),
         "the last cannot be reached",
     ),
-    "TLS": (answers_with(Option.GO, (Reply.ERR_TLS_REQD, b"")), "asks for TLS"),
+    "TLS": (answers_with(Option.GO, (Reply.ERR_TLS_REQD, b"")), "insists on TLS"),
     "shut down": (answers_with(Option.GO, (Reply.ERR_SHUTDOWN, b"")), "is shutting down"),
     "an unknown error": (answers_with(Option.GO, ((1 << 31) + 77, b"because")), "because"),
     "a context twice": (

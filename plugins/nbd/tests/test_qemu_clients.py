@@ -6,11 +6,10 @@ import json
 import os
 import shutil
 import subprocess
-import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from nbd_peers import PATIENCE_S, QEMU_NBD_MISSING, Exporting, make_image
+from nbd_peers import QEMU_NBD_MISSING, Exporting, StorageDaemon, make_image
 
 from transship.abc import Disk
 from transship.disks import LoadView, RawImage
@@ -108,46 +107,6 @@ def test_holes_are_seen_by_qemu_img(server: Exporting) -> None:
     found = json.loads(run("qemu-img", "map", "--output=json", "-f", "raw", server.uri))
     data = [(one["start"], one["length"]) for one in found if not one["zero"]]
     assert data == [(10 << 20, 1 << 20)]
-
-
-class StorageDaemon:
-    """A QEMU without a guest, that does what is said over QMP."""
-
-    def __init__(self, *arguments: str) -> None:
-        command = ["qemu-storage-daemon", "--chardev", "stdio,id=qmp", "--monitor", "qmp"]
-        self._process = subprocess.Popen(
-            [*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self._watchdog = threading.Timer(PATIENCE_S * 3, self._process.kill)
-        self._watchdog.start()
-        self._read()
-        self.do("qmp_capabilities")
-
-    def do(self, command: str, **arguments: Any) -> Any:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-        self._process.stdin.flush()
-        while "return" not in (said := self._read()):
-            assert "error" not in said, said
-        return said["return"]
-
-    def wait_for(self, event: str) -> dict[str, Any]:
-        while (said := self._read()).get("event") != event:
-            pass
-        data: dict[str, Any] = said["data"]
-        return data
-
-    def close(self) -> None:
-        self._watchdog.cancel()
-        self._process.kill()
-        self._process.communicate()
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, "the storage daemon has ended"
-        said: dict[str, Any] = json.loads(line)
-        return said
 
 
 @pytest.mark.skipif(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import stat
 import threading
 import time
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 from nbd_peers import PATIENCE_S, Exporting, owned
+from nbd_raw import Client, string
 
 from transship.abc import Disk
 from transship.disks import GuestView, LoadView, RawImage
@@ -48,73 +48,11 @@ def server(device: MemoryDevice, place: Path) -> Iterator[Exporting]:
         yield server
 
 
-class Client:
-    """Says whatever a test wants."""
-
-    def __init__(self, path: Path) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(PATIENCE_S)
-        self.socket.connect(str(path))
-
-    def receive(self, length: int) -> bytes:
-        data = b""
-        while len(data) < length:
-            some = self.socket.recv(length - len(data))
-            if not some:
-                raise ConnectionResetError("the server has left")
-            data += some
-        return data
-
-    def greet(self, flags: int = 3) -> None:
-        magic, second, offered = nbd.GREETING.unpack(self.receive(nbd.GREETING.size))
-        assert (magic, second, offered) == (nbd.SERVER_MAGIC, nbd.OPTION_MAGIC, 3)
-        self.socket.sendall(nbd.CLIENT_FLAGS.pack(flags))
-
-    def ask(self, option: int, data: bytes = b"") -> list[tuple[int, bytes]]:
-        """All replies to an option, the final one last."""
-        self.socket.sendall(nbd.OPTION.pack(nbd.OPTION_MAGIC, option, len(data)) + data)
-        replies = []
-        while True:
-            header = self.receive(nbd.OPTION_REPLY.size)
-            magic, answered, kind, length = nbd.OPTION_REPLY.unpack(header)
-            assert (magic, answered) == (nbd.REPLY_MAGIC, option)
-            replies.append((kind, self.receive(length)))
-            if kind == Reply.ACK or kind & nbd.REPLY_IS_ERROR:
-                return replies
-
-    def go(self, name: bytes = b"disk", *, chunks: bool = False) -> None:
-        self.greet()
-        if chunks:
-            assert self.ask(Option.STRUCTURED_REPLY) == [(Reply.ACK, b"")]
-        assert self.ask(Option.GO, string(name) + b"\0\0")[-1] == (Reply.ACK, b"")
-
-    def request(
-        self, command: int, offset: int, length: int, payload: bytes = b"", flags: int = 0
-    ) -> int:
-        """The error in a simple reply."""
-        self.socket.sendall(
-            nbd.REQUEST.pack(nbd.REQUEST_MAGIC, flags, command, 77, offset, length) + payload
-        )
-        magic, error, cookie = nbd.SIMPLE.unpack(self.receive(nbd.SIMPLE.size))
-        assert (magic, cookie) == (nbd.SIMPLE_MAGIC, 77)
-        return int(error)
-
-    def is_dropped(self) -> bool:
-        try:
-            return not self.socket.recv(1)
-        except ConnectionError:
-            return True
-
-
 @pytest.fixture
 def client(server: Exporting, place: Path) -> Iterator[Client]:
     client = Client(place / "socket")
     yield client
     client.socket.close()
-
-
-def string(text: bytes) -> bytes:
-    return nbd.COUNT.pack(len(text)) + text
 
 
 def read(device: NbdDevice, offset: int, length: int) -> bytes:
@@ -168,7 +106,7 @@ def test_client_of_long_ago_is_served(client: Client, device: MemoryDevice) -> N
 @pytest.mark.parametrize(
     ("option", "data", "refusal"),
     [
-        (Option.STARTTLS, b"", Reply.ERR_UNSUP),
+        (Option.STARTTLS, b"", Reply.ERR_POLICY),
         (11, b"", Reply.ERR_UNSUP),
         (Option.LIST, b"x", Reply.ERR_INVALID),
         (Option.GO, string(b"nobody") + b"\0\0", Reply.ERR_UNKNOWN),

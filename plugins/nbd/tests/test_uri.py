@@ -20,6 +20,21 @@ from transship_nbd._uri import DEFAULT_PORT, NbdAddress, parse
         ("nbd+unix://?socket=nbd.sock", NbdAddress(path="nbd.sock")),
         ("nbd+unix:///?socket=%00name", NbdAddress(path="\0name")),
         ("nbd+unix:///a?socket=/with%20blank", NbdAddress("a", path="/with blank")),
+        ("nbds://host/disk", NbdAddress("disk", "host", is_secure=True)),
+        (
+            "nbds://host:4/?tls-certificates=/etc/a%20b&tls-hostname=other.example",
+            NbdAddress(
+                host="host",
+                port=4,
+                is_secure=True,
+                certificates="/etc/a b",
+                tls_hostname="other.example",
+            ),
+        ),
+        (
+            "nbds+unix:///disk?tls-hostname=host&socket=/run/nbd",
+            NbdAddress("disk", path="/run/nbd", is_secure=True, tls_hostname="host"),
+        ),
     ],
 )
 def test_address_is_read(uri: str, address: NbdAddress) -> None:
@@ -43,15 +58,22 @@ def test_port_is_the_one_of_nbd_if_none_is_named() -> None:
         ("nbd://host/a#b", "fragment"),
         ("nbd://host/a%00b", "an export's name"),
         ("nbd://host/" + "a" * 4097, "an export's name"),
-        ("nbd://host/?tls-type=x509", "not: tls-type"),
-        ("nbd://host/?socket=/run/nbd", "not: socket"),
+        ("nbd://host/?tls-certificates=/etc", "tls-certificates is not known here, as it would be"),
+        ("nbd+unix:///?socket=/s&tls-hostname=host", "tls-hostname is not known here, as it would"),
+        ("nbds://host/?tls-psk-file=/etc/psk", "tls-psk-file is not known here: TLS is with cert"),
+        ("nbds://host/?tls-verify-peer=0", "tls-verify-peer is not known here: TLS is with cert"),
+        ("nbds://user@host/", "only TLS with pre-shared keys"),
+        ("nbds://host/?socket=/run/nbd", "parameter socket is not known here"),
+        ("nbds+unix:///disk", "names no socket"),
+        ("nbd://host/?socket=/run/nbd", "parameter socket is not known here"),
+        ("nbd://host/?x-y=z", "parameter x-y is not known here"),
         ("nbd+unix:///disk", "names no socket"),
         ("nbd+unix:///disk?socket=", "names no socket"),
         ("nbd+unix://host/disk?socket=/s", "has no host"),
-        ("nbd+unix:///disk?socket=/s&socket=/t", "once"),
+        ("nbd+unix:///disk?socket=/s&socket=/t", "given twice"),
         ("nbd+unix:///disk?socket=/" + "s" * 107, "a socket's path"),
         ("nbd+unix:///disk?socket=/a%00b", "a socket's path"),
-        ("nbds://host/", "scheme"),
+        ("nbdt://host/", "scheme"),
     ],
 )
 def test_malformed_address_is_refused_with_the_reason(uri: str, why: str) -> None:

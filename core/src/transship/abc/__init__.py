@@ -43,7 +43,7 @@ from transship.abc.section import (
     SectionSet,
     Segments,
 )
-from transship.abc.security import ChannelSecurity
+from transship.abc.security import ChannelSecurity, ConnectionSecurity, SecureSession
 from transship.abc.settings import BitmapAlias, Capability, NodeAlias, Parameters, Settings
 from transship.abc.transport import Address, Incoming, Listener, Option, Options, Outgoing
 from transship.wire.vmdesc import DeviceRecord
@@ -67,6 +67,7 @@ __all__ = [
     "ChannelWork",
     "Compression",
     "Compressor",
+    "ConnectionSecurity",
     "Decompressor",
     "DescriptorPassing",
     "Device",
@@ -99,6 +100,7 @@ __all__ = [
     "ReturnPathOnRequest",
     "Section",
     "SectionSet",
+    "SecureSession",
     "Seekable",
     "Segments",
     "Serving",

@@ -1,4 +1,4 @@
-"""What keeps others from reading or forging what goes over a channel."""
+"""What keeps others from reading or forging what goes over a channel, or to a server of disks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from transship.abc.channel import Channel
+    from transship.buffers import Buffer
 
 
 class ChannelSecurity(ABC):
@@ -30,3 +33,84 @@ class ChannelSecurity(ABC):
 
         Cancellation: the channel is to be closed.
         """
+
+
+class ConnectionSecurity(ABC):
+    """The same for connections that are no channels, such as those to a server of disks.
+
+    Who is given one, and has a connection that it does not secure, is wrong: what cannot be secured
+    is refused.
+    """
+
+    @abstractmethod
+    def begin(self, peer: str, host: str | None = None) -> SecureSession:
+        """Prepare to secure one connection, before anything is sent for that.
+
+        Args:
+            peer: Who is at the other end, for people.
+            host: The name by which the server was looked for, if this side is the client and there
+                is one; its certificate must have it, unless another name was asked for.
+
+        Raises:
+            BlockedError: There is no name to look for, or it cannot be one.
+        """
+
+
+class SecureSession(ABC):
+    """One side of a secured connection, between plain and encrypted bytes; moves none itself.
+
+    Whoever has the connection moves them. First the handshake: until :meth:`shake_hands` says that
+    it is over, send what is :meth:`leaving`, and hand over what has :meth:`arrived`. From then on
+    send nothing but what :meth:`encrypt` and :meth:`farewell` give, and believe nothing but what
+    :meth:`decrypt_into` gives. One thread may send while another receives.
+    """
+
+    @abstractmethod
+    def shake_hands(self) -> bool:
+        """Go on with the handshake.
+
+        Returns:
+            Whether it is over, with a peer that may be trusted; if not, more must arrive first.
+
+        Raises:
+            TlsError: It failed. What is leaving then tells the peer.
+        """
+
+    @abstractmethod
+    def leaving(self) -> bytes:
+        """What is to be sent now, if anything."""
+
+    @abstractmethod
+    def arrived(self, encrypted: memoryview) -> None:
+        """Take what was received; nothing is the end.
+
+        Args:
+            encrypted: Borrowed until this returns.
+        """
+
+    @abstractmethod
+    def encrypt(self, segments: Sequence[Buffer]) -> Iterator[bytes]:
+        """Yield what is to be sent for some bytes, in steps.
+
+        Args:
+            segments: Borrowed until the iterator has ended.
+
+        Raises:
+            TlsError: The session is broken.
+        """
+
+    @abstractmethod
+    def decrypt_into(self, target: memoryview) -> int | None:
+        """Fill a buffer as far as can be.
+
+        Returns:
+            How far, 0 at the end; None if more must arrive first.
+
+        Raises:
+            TlsError: Something else arrived than the peer sent, now or before; or the peer asks
+                for answers and takes none.
+        """
+
+    @abstractmethod
+    def farewell(self) -> bytes:
+        """What is to be sent as the end of this direction."""

@@ -33,6 +33,8 @@ COMPRESSIONS: Final[Mapping[str, str]] = {
 BLOCK_DEVICES: Final[Mapping[str, str]] = {
     "nbd": "transship-nbd",
     "nbd+unix": "transship-nbd",
+    "nbds": "transship-nbd",
+    "nbds+unix": "transship-nbd",
 }
 """URI scheme of a disk to distribution."""
 

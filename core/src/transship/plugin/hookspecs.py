@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transship.abc.disk import BlockDevice
     from transship.abc.guest import Guest
     from transship.abc.section import ChannelParsing, Pending, Section, Segments
+    from transship.abc.security import ConnectionSecurity
     from transship.abc.settings import Settings
     from transship.abc.transport import Address, Incoming, Options, Outgoing
     from transship.wire.events import SectionHeader
@@ -99,7 +100,9 @@ class BlockDeviceHooks:
     """Implemented by a module whose entry point in ``transship.block_devices`` is its scheme."""
 
     @hookspec(firstresult=True)
-    def open_block_device(self, address: Address, options: Options) -> BlockDevice | None:
+    def open_block_device(
+        self, address: Address, options: Options, security: ConnectionSecurity | None
+    ) -> BlockDevice | None:
         """Open what holds the bytes of a disk.
 
         Either side, once for each disk at such an address, when its guest is made. May block, for
@@ -109,6 +112,9 @@ class BlockDeviceHooks:
         Args:
             address: Where, scheme included.
             options: What the operator said beside the address.
+            security: Secures every connection that the device makes; None for nothing. An
+                implementation that does not name this argument is not called where there is any:
+                the disk is refused.
 
         Returns:
             The device, which the caller closes; None if the scheme is another's.
@@ -119,7 +125,9 @@ class BlockDeviceHooks:
         """
 
     @hookspec(firstresult=True)
-    def serve_block_devices(self, address: Address, options: Options) -> Serving | None:
+    def serve_block_devices(
+        self, address: Address, options: Options, security: ConnectionSecurity | None
+    ) -> Serving | None:
         """Prepare to serve devices of ours to others, such as a source that mirrors its disks.
 
         Either side, when an operator asks for it. Must not block: the returned context manager
@@ -129,12 +137,32 @@ class BlockDeviceHooks:
         Args:
             address: Where to listen, scheme included; it names no export.
             options: What the operator said beside the address.
+            security: Secures the connection of every client; None for nothing. An implementation
+                that does not name this argument is not called where there is any: nothing is
+                served.
 
         Returns:
             An async context manager that yields the server; None if the scheme is another's.
 
         Raises:
             BlockedError: The address is malformed, or an option is unknown.
+        """
+
+    @hookspec(firstresult=True)
+    def block_device_certificates(self, address: Address) -> str | None:
+        """Say which certificates an address itself names, in its query for example.
+
+        Either side, before one of the other hooks is called, with the ``security`` that is made of
+        them. Must not block. Without an implementation no address of the scheme names any.
+
+        Args:
+            address: Of a device, or of a server.
+
+        Returns:
+            Their folder, as ``tls-creds`` may name it; None if the address names none.
+
+        Raises:
+            BlockedError: The address is malformed.
         """
 
 

@@ -1,10 +1,10 @@
-"""TLS with certificates, over any channel that leads both ways, as QEMU has it."""
+"""TLS with certificates, as QEMU has it: over channels that lead both ways, and to disks."""
 
 from __future__ import annotations
 
 from transship.tls.authorization import AccessList, Format, Policy, Rule
 from transship.tls.credentials import Endpoint, X509Credentials, X509Security
-from transship.tls.resolving import RulesFile, security_of
+from transship.tls.resolving import RulesFile, named_security, security_of
 
 __all__ = [
     "AccessList",
@@ -15,5 +15,6 @@ __all__ = [
     "RulesFile",
     "X509Credentials",
     "X509Security",
+    "named_security",
     "security_of",
 ]

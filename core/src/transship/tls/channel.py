@@ -17,17 +17,14 @@ from transship.abc.channel import (
     ReturnPath,
 )
 from transship.errors import BlockedError, ChannelError, PeerClosedError, TlsError
-from transship.tls.session import RECORD_BYTES, Session
+from transship.tls.session import RECORD_BYTES, STEP_BYTES, Session
 from transship.toolkit import GuardedChannel
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from transship.abc.transport import Outgoing
     from transship.buffers import Buffer
-
-_STEP_BYTES: Final = 256 * 1024
-"""Most that is encrypted at once, and received at once: it stays in a processor's cache."""
 
 _FAREWELL_S: Final = 0.3
 """How long closing may take to tell the peer that this is the end, and no cut."""
@@ -58,7 +55,7 @@ class TlsChannel(GuardedChannel):
         self.session = session
         self._inner = inner
         self._wire = Wire(inner, source_side=source_side)
-        self._scratch = memoryview(bytearray(_STEP_BYTES))
+        self._scratch = memoryview(bytearray(STEP_BYTES))
         self._secure = secure
 
     def capability(self, kind: type[C]) -> C | None:
@@ -69,8 +66,8 @@ class TlsChannel(GuardedChannel):
 
     async def _send(self, segments: Sequence[Buffer]) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
-        for piece in pieces(segments):
-            await self._wire.send((self.session.encrypt(piece),))
+        for piece in self.session.encrypt(segments):
+            await self._wire.send((piece,))
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def _receive(self, target: memoryview) -> int:
@@ -146,8 +143,8 @@ class _TlsSender(BlockingSender):
 
     def send(self, segments: Sequence[Buffer]) -> None:
         try:
-            for piece in pieces(segments):
-                self._inner.send((self._session.encrypt(piece),))
+            for piece in self._session.encrypt(segments):
+                self._inner.send((piece,))
         except BaseException:
             self._spoil()
             raise
@@ -243,21 +240,3 @@ async def shake_hands(session: Session, wire: Wire, peer: str) -> None:
                     hint="is TLS on at both sides, and does each trust the other?",
                 )
             session.arrived(scratch[:count])
-
-
-def pieces(segments: Sequence[Buffer]) -> Iterator[Buffer]:
-    """The bytes of segments in steps for the cipher; small ones are put together."""
-    small = bytearray()
-    for segment in segments:
-        with memoryview(segment) as view, view.cast("B") as data:
-            if len(data) + len(small) <= RECORD_BYTES:
-                small += data
-                continue
-            if small:
-                yield bytes(small)
-                small.clear()
-            for start in range(0, len(data), _STEP_BYTES):
-                with data[start : start + _STEP_BYTES] as piece:
-                    yield piece
-    if small:
-        yield bytes(small)

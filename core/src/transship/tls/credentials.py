@@ -7,11 +7,10 @@ import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from transship.abc.security import ChannelSecurity
-from transship.errors import BlockedError, TlsError
+from transship.abc.security import ChannelSecurity, ConnectionSecurity
+from transship.errors import BlockedError
 from transship.tls.channel import TlsChannel, Wire, shake_hands
 from transship.tls.failures import plain_reason
-from transship.tls.names import distinguished_name, shown
 from transship.tls.session import Session
 
 if TYPE_CHECKING:
@@ -93,13 +92,13 @@ class X509Credentials:
             raise BlockedError(f"{path} cannot be used: {plain_reason(error)}") from error
 
 
-class X509Security(ChannelSecurity):
+class X509Security(ChannelSecurity, ConnectionSecurity):
     """TLS with certificates.
 
     Args:
         credentials: Of this side; loaded now.
-        hostname: The name that the destination's certificate must have; None for the host of the
-            channel's address. Of no meaning to a server.
+        hostname: The name that the destination's certificate must have; None for the host by
+            which it is looked for. Of no meaning to a server.
         access: Whom a server lets in; None for everybody whom it has verified.
 
     Raises:
@@ -123,40 +122,35 @@ class X509Security(ChannelSecurity):
         self._hostname = hostname
         self._access = access
 
+    @property
+    def _is_client(self) -> bool:
+        return self._credentials.endpoint is Endpoint.CLIENT
+
+    def begin(self, peer: str, host: str | None = None) -> Session:
+        """Prepare one connection; see :meth:`~transship.abc.ConnectionSecurity.begin`."""
+        return Session(
+            self._context,
+            peer,
+            server_side=not self._is_client,
+            hostname=self._name_of(peer, host) if self._is_client else None,
+            access=None if self._is_client else self._access,
+        )
+
     async def secure(self, channel: Channel) -> Channel:
         """Shake hands; see :meth:`~transship.abc.ChannelSecurity.secure`."""
-        is_source = self._credentials.endpoint is Endpoint.CLIENT
-        wire = Wire(channel, source_side=is_source)
-        session = Session(
-            self._context,
-            channel.peer,
-            server_side=not is_source,
-            hostname=self._name_of(channel) if is_source else None,
-        )
+        wire = Wire(channel, source_side=self._is_client)
+        session = self.begin(channel.peer, channel.host)
         await shake_hands(session, wire, channel.peer)
-        if self._access is not None and not is_source:
-            self._let_in(self._access, session, channel.peer)
-        return TlsChannel(channel, session, source_side=is_source, secure=self.secure)
+        return TlsChannel(channel, session, source_side=self._is_client, secure=self.secure)
 
-    def _name_of(self, channel: Channel) -> str | None:
-        name = self._hostname or _without_zone(channel.host)
+    def _name_of(self, peer: str, host: str | None) -> str | None:
+        name = self._hostname or _without_zone(host)
         if name is None and self._credentials.verify_peer:
             raise BlockedError(
-                f"there is no host name to look for in the certificate of {channel.peer}",
+                f"there is no host name to look for in the certificate of {peer}",
                 hint="set tls-hostname to the name that is in it",
             )
         return name
-
-    @staticmethod
-    def _let_in(access: AccessList, session: Session, peer: str) -> None:
-        subject = session.certificate().get("subject", ())
-        identity = distinguished_name(subject)  # type: ignore[arg-type]
-        if not access.allows(identity):
-            raise TlsError(
-                f"{peer} is not let in",
-                expected="a name that tls-authz allows",
-                found=shown(identity) or "no name in its certificate",
-            )
 
 
 def _check_readable(path: Path) -> None:

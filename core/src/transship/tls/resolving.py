@@ -1,4 +1,4 @@
-"""What the parameters of a migration name: credentials and rules, as objects or as files."""
+"""What parameters name: credentials and rules, as objects or as files."""
 
 from __future__ import annotations
 
@@ -61,24 +61,53 @@ def security_of(
     """
     if not parameters.tls_creds:
         return None
-    if "/" in parameters.tls_creds:
-        credentials = X509Credentials(Path(parameters.tls_creds), endpoint)
-    else:
-        found = objects.get(parameters.tls_creds)
-        if not isinstance(found, X509Credentials):
-            raise _no_such("tls-creds", parameters.tls_creds)
-        credentials = found
-        if credentials.endpoint is not endpoint:
-            raise BlockedError(
-                f"the credentials {parameters.tls_creds!r} are of the wrong side",
-                expected=f"endpoint {endpoint.value!r}",
-                found=f"endpoint {credentials.endpoint.value!r}",
-            )
-    return X509Security(
-        credentials,
-        hostname=parameters.tls_hostname or None,
-        access=_access(parameters.tls_authz, objects) if endpoint is Endpoint.SERVER else None,
+    is_server = endpoint is Endpoint.SERVER
+    return named_security(
+        parameters.tls_creds,
+        endpoint,
+        objects,
+        hostname=parameters.tls_hostname,
+        authz=parameters.tls_authz if is_server else "",
     )
+
+
+def named_security(
+    creds: str,
+    endpoint: Endpoint,
+    objects: Mapping[str, object],
+    *,
+    hostname: str = "",
+    authz: str = "",
+) -> X509Security:
+    """What secures the connections of one side.
+
+    Args:
+        creds: The name of the credentials. What has a slash is a path, anything else an object.
+        endpoint: Which side.
+        objects: By name: :class:`X509Credentials`, :class:`AccessList`, :class:`RulesFile`.
+        hostname: What the server's certificate must be for; empty for the host of its address.
+        authz: The name of the rules by which a server lets clients in; empty for none.
+
+    Raises:
+        BlockedError: There is no such thing, or it cannot be used.
+    """
+    credentials = _credentials(creds, endpoint, objects)
+    return X509Security(credentials, hostname=hostname or None, access=_access(authz, objects))
+
+
+def _credentials(name: str, endpoint: Endpoint, objects: Mapping[str, object]) -> X509Credentials:
+    if "/" in name:
+        return X509Credentials(Path(name), endpoint)
+    found = objects.get(name)
+    if not isinstance(found, X509Credentials):
+        raise _no_such("tls-creds", name)
+    if found.endpoint is not endpoint:
+        raise BlockedError(
+            f"the credentials {name!r} are of the wrong side",
+            expected=f"endpoint {endpoint.value!r}",
+            found=f"endpoint {found.endpoint.value!r}",
+        )
+    return found
 
 
 def access_list(data: Any) -> AccessList:

@@ -7,27 +7,36 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
 
+from transship.abc.security import SecureSession
 from transship.errors import BlockedError, TlsError
 from transship.tls.failures import untrusted
+from transship.tls.names import distinguished_name, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from transship.buffers import Buffer
+    from transship.tls.authorization import AccessList
 
 RECORD_BYTES: Final = 16 * 1024
 """A TLS record holds no more."""
+
+STEP_BYTES: Final = 256 * 1024
+"""Most that is encrypted at once: it stays in a processor's cache."""
 
 _OWED_BYTES: Final = 64 * 1024
 """Most that a peer may make us owe, who only sends: refusals of what it asks for, and the like."""
 
 
-class Session:
-    """A thread may send while a task receives.
+class Session(SecureSession):
+    """One side; see :class:`~transship.abc.SecureSession`.
 
     Args:
         context: Keys, trust and limits.
         peer: Who is at the other end, for people.
         server_side: Whether this is the destination.
         hostname: What the peer's certificate must be for, if that is checked.
+        access: Whom to let in of those whom the context verifies; None for all of them.
 
     Raises:
         BlockedError: ``hostname`` cannot be a name.
@@ -40,8 +49,10 @@ class Session:
         *,
         server_side: bool,
         hostname: str | None = None,
+        access: AccessList | None = None,
     ) -> None:
         self._peer = peer
+        self._access = access
         self._arrived = ssl.MemoryBIO()
         self._leaving = ssl.MemoryBIO()
         try:
@@ -74,25 +85,23 @@ class Session:
             raise TlsError(f"the certificate of {self._peer} cannot be read: {error}") from error
 
     def shake_hands(self) -> bool:
-        """Go on with the handshake; False if more must arrive first.
-
-        Raises:
-            TlsError: It failed. What is leaving then tells the peer.
-        """
+        """Go on with the handshake; whom it verifies is then let in, or is not."""
         try:
             self._ssl.do_handshake()
         except ssl.SSLWantReadError:
             return False
         except ssl.SSLError as error:
             raise untrusted(self._peer, error) from error
+        if self._access is not None:
+            self._let_in(self._access)
         return True
 
-    def encrypt(self, plain: Buffer) -> bytes:
-        """What is to be sent for some bytes.
+    def encrypt(self, segments: Sequence[Buffer]) -> Iterator[bytes]:
+        """Yield what is to be sent for some bytes; small segments go together."""
+        for step in _steps(segments):
+            yield self._encrypt(step)
 
-        Raises:
-            TlsError: The session is broken.
-        """
+    def _encrypt(self, plain: Buffer) -> bytes:
         with self._lock:
             self._refuse_if_failed()
             try:
@@ -122,13 +131,9 @@ class Session:
                 self._arrived.write_eof()
 
     def decrypt_into(self, target: memoryview) -> int | None:
-        """Fill a buffer as far as can be. Returns how far, 0 at the end; None if nothing is there.
+        """Fill a buffer as far as can be.
 
         An end without a farewell is an end: the stream says itself where it is whole.
-
-        Raises:
-            TlsError: Something else arrived than the peer sent, now or before; or the peer asks
-                for answers and takes none.
         """
         with self._lock:
             if self._held:
@@ -141,6 +146,15 @@ class Session:
             if self._leaving.pending > _OWED_BYTES:
                 raise TlsError(f"{self._peer} keeps asking for answers of TLS itself")
             return count
+
+    def _let_in(self, access: AccessList) -> None:
+        identity = distinguished_name(self.certificate().get("subject", ()))  # type: ignore[arg-type]
+        if not access.allows(identity):
+            raise TlsError(
+                f"{self._peer} is not let in",
+                expected="a name that tls-authz allows",
+                found=shown(identity) or "no name in its certificate",
+            )
 
     def _fill(self, target: memoryview) -> int | None:
         done = 0
@@ -181,3 +195,21 @@ class Session:
         """Asked again, the library would say that this is the end."""
         if self._failure is not None:
             raise untrusted(self._peer, self._failure) from self._failure
+
+
+def _steps(segments: Sequence[Buffer]) -> Iterator[Buffer]:
+    """The bytes of segments in steps for the cipher; small ones are put together."""
+    small = bytearray()
+    for segment in segments:
+        with memoryview(segment) as view, view.cast("B") as data:
+            if len(data) + len(small) <= RECORD_BYTES:
+                small += data
+                continue
+            if small:
+                yield bytes(small)
+                small.clear()
+            for start in range(0, len(data), STEP_BYTES):
+                with data[start : start + STEP_BYTES] as piece:
+                    yield piece
+    if small:
+        yield bytes(small)

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from tls_certificates import make_folder
 
 from transship import assembly
 from transship.abc import BlockServer, Disk, DiskBitmap, DiskState
 from transship.testing.memory_device import MemoryDevice
+from transship.tls import X509Security
 
 from .bench import Bench, Refused, Side, open_bench
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
-    from transship.abc import BlockDevice
+    from transship.abc import BlockDevice, ConnectionSecurity
 
 SIZE = 1 << 20
 TCP = {"type": "inet", "host": "::1", "port": "10809"}
@@ -48,12 +51,17 @@ class Network:
     def __init__(self) -> None:
         self.devices: dict[str, MemoryDevice] = {}
         self.server: Server | None = None
+        self.asked: dict[str, ConnectionSecurity | None] = {}
 
-    def open(self, uri: str, options: Any) -> MemoryDevice:
+    def open(self, uri: str, options: Any, security: ConnectionSecurity | None) -> MemoryDevice:
+        self.asked[uri] = security
         return self.devices.setdefault(uri, MemoryDevice(SIZE))
 
     @asynccontextmanager
-    async def serve(self, uri: str, options: Any) -> AsyncIterator[Server]:
+    async def serve(
+        self, uri: str, options: Any, security: ConnectionSecurity | None
+    ) -> AsyncIterator[Server]:
+        self.asked[uri] = security
         self.server = Server()
         try:
             yield self.server
@@ -170,11 +178,101 @@ async def test_addresses_that_nbd_has_not_are_refused(
     assert said in await source.refusal("blockdev-add", **node)
 
 
-async def test_disks_over_tls_are_refused(source: Side, destination: Side) -> None:
-    node = {"driver": "nbd", "node-name": "copy", "server": TCP, "tls-creds": "tls0"}
-    assert "not copied over TLS" in await source.refusal("blockdev-add", **node)
-    start = {"addr": {"type": "unix", "data": {"path": "/s"}}, "tls-creds": "tls0"}
-    assert "not served over TLS" in await destination.refusal("nbd-server-start", **start)
+# Over TLS
+
+NODE = {"driver": "nbd", "node-name": "copy", "server": TCP}
+START = {"addr": {"type": "unix", "data": {"path": "/s"}}}
+
+
+async def add_credentials(side: Side, folder: Path) -> None:
+    for endpoint in ("client", "server"):
+        made = {"qom-type": "tls-creds-x509", "id": endpoint, "dir": str(folder)}
+        await side.execute("object-add", endpoint=endpoint, **made)
+    await side.execute("object-add", **{"qom-type": "authz-list", "id": "rules"})
+
+
+async def test_disks_go_in_plain_if_nobody_asks_for_tls(
+    source: Side, destination: Side, network: Network
+) -> None:
+    await source.execute("blockdev-add", **NODE)
+    await destination.execute("nbd-server-start", **START)
+    assert network.asked == {"nbd://[::1]:10809/": None, "nbd+unix:///?socket=/s": None}
+
+
+@pytest.mark.parametrize("is_folder", [False, True], ids=["object", "folder"])
+async def test_disks_go_over_tls_with_the_credentials_of_each_side(
+    source: Side, destination: Side, network: Network, tmp_path: Path, is_folder: bool
+) -> None:
+    folder = make_folder(tmp_path)
+    for side in (source, destination):
+        await add_credentials(side, tmp_path)
+    client, server = (folder, folder) if is_folder else ("client", "server")
+    given = {"tls-creds": client, "tls-hostname": "localhost"}
+    await source.execute("blockdev-add", **NODE, **given)
+    await destination.execute(
+        "nbd-server-start", **START, **{"tls-creds": server, "tls-authz": "rules"}
+    )
+    assert list(network.asked) == ["nbds://[::1]:10809/", "nbds+unix:///?socket=/s"]
+    assert all(isinstance(one, X509Security) for one in network.asked.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"tls-creds": "nosuch"}, "'tls-creds' names no such object"),
+        ({"tls-creds": ""}, "'tls-creds' names no such object"),
+        ({"tls-creds": "rules"}, "'tls-creds' names no such object"),
+        ({"tls-creds": "/no/such/folder"}, "No such file or directory"),
+    ],
+)
+async def test_credentials_that_are_none_are_refused(
+    source: Side,
+    destination: Side,
+    network: Network,
+    tmp_path: Path,
+    given: dict[str, str],
+    why: str,
+) -> None:
+    make_folder(tmp_path)
+    for side in (source, destination):
+        await add_credentials(side, tmp_path)
+    assert why in await source.refusal("blockdev-add", **NODE, **given)
+    assert why in await destination.refusal("nbd-server-start", **START, **given)
+    assert network.asked == {}
+
+
+async def test_credentials_of_the_other_side_are_refused(
+    source: Side, destination: Side, network: Network, tmp_path: Path
+) -> None:
+    make_folder(tmp_path)
+    for side in (source, destination):
+        await add_credentials(side, tmp_path)
+    text = await source.refusal("blockdev-add", **NODE, **{"tls-creds": "server"})
+    assert "'server' are of the wrong side; expected endpoint 'client'" in text
+    text = await destination.refusal("nbd-server-start", **START, **{"tls-creds": "client"})
+    assert "'client' are of the wrong side; expected endpoint 'server'" in text
+    assert network.asked == {}
+
+
+async def test_what_has_an_effect_over_tls_alone_is_refused_without_it(
+    source: Side, destination: Side, network: Network
+) -> None:
+    text = await source.refusal("blockdev-add", **NODE, **{"tls-hostname": "localhost"})
+    assert "'tls-hostname' has no effect without 'tls-creds'" in text
+    text = await destination.refusal("nbd-server-start", **START, **{"tls-authz": "rules"})
+    assert "'tls-authz' has no effect without 'tls-creds'" in text
+    assert network.asked == {}
+
+
+async def test_rules_that_are_not_there_are_refused(
+    destination: Side, network: Network, tmp_path: Path
+) -> None:
+    make_folder(tmp_path)
+    await add_credentials(destination, tmp_path)
+    given = {"tls-creds": "server", "tls-authz": "nosuch"}
+    text = await destination.refusal("nbd-server-start", **START, **given)
+    assert "'tls-authz' names no such object" in text
+    assert network.asked == {}
 
 
 # Jobs

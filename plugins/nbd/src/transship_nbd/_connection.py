@@ -223,3 +223,4 @@ class Connection:
         farewell = REQUEST.pack(REQUEST_MAGIC, 0, Command.DISC, 0, 0, 0)
         with self._sending, contextlib.suppress(OSError):
             self._wire.send(farewell)
+            self._wire.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -37,6 +38,7 @@ from transship_nbd._protocol import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from transship.abc import SecureSession
     from transship_nbd._uri import NbdAddress
     from transship_nbd._wire import Wire
 
@@ -51,7 +53,7 @@ _LARGEST_EXPORT_BYTES: Final = 2**63 - 1
 
 _REFUSALS: Final[dict[int, str]] = {
     Reply.ERR_UNKNOWN: "it has no such export",
-    Reply.ERR_TLS_REQD: "it asks for TLS, which this client does not speak",
+    Reply.ERR_TLS_REQD: "it insists on TLS: nbds: and certificates are needed",
     Reply.ERR_POLICY: "it does not let us",
     Reply.ERR_SHUTDOWN: "it is shutting down",
 }
@@ -85,14 +87,21 @@ class ExportFacts:
         return {number for number in (self.zeroes, self.depth) if number is not None}
 
 
-def negotiate(wire: Wire, address: NbdAddress) -> ExportFacts:
+def negotiate(wire: Wire, address: NbdAddress, session: SecureSession | None) -> ExportFacts:
     """Choose an export; requests may follow.
 
+    Args:
+        wire: Connected, nothing said yet.
+        address: Whose export is wanted.
+        session: Secures the wire before anything is asked; None for a wire in plain.
+
     Raises:
-        ConnectError: The server does not have it, does not let us, or breaks the rules.
+        ConnectError: The server does not have it, does not let us, breaks the rules, or has no TLS
+            and is to have it.
+        TlsError: The two sides do not agree on keys, or one does not trust the other.
         OSError: The server is gone, or too slow.
     """
-    return _Negotiation(wire, address).run()
+    return _Negotiation(wire, address).run(session)
 
 
 class _Negotiation:
@@ -108,8 +117,10 @@ class _Negotiation:
         self._address = address
         self._name = address.export.encode()
 
-    def run(self) -> ExportFacts:
+    def run(self, session: SecureSession | None) -> ExportFacts:
         is_brief = self._greet()
+        if session is not None:
+            self._start_tls(session)
         is_structured = self._is_granted(Option.STRUCTURED_REPLY)
         contexts = self._choose_contexts() if is_structured else {}
         facts = self._go()
@@ -132,6 +143,15 @@ class _Negotiation:
         flags = HandshakeFlag.FIXED_NEWSTYLE | (said & HandshakeFlag.NO_ZEROES)
         self._wire.send(CLIENT_FLAGS.pack(flags))
         return bool(flags & HandshakeFlag.NO_ZEROES)
+
+    def _start_tls(self, session: SecureSession) -> None:
+        """Go on over TLS, or not at all."""
+        kind, message = next(self._ask(Option.STARTTLS))
+        if kind & REPLY_IS_ERROR:
+            self._refused("it has no TLS, and TLS is asked for", message)
+        if kind != Reply.ACK:
+            self._give_up("it answers STARTTLS with something else")
+        self._wire.secure(session)
 
     def _is_granted(self, option: Option) -> bool:
         return [kind for kind, _ in self._ask(option)][-1] == Reply.ACK
@@ -164,7 +184,7 @@ class _Negotiation:
             if kind == Reply.ERR_UNSUP:
                 return None
             if kind & REPLY_IS_ERROR:
-                self._refused(kind, answer)
+                self._refused(_REFUSALS.get(kind, f"error {kind:#x}"), answer)
             if kind != Reply.INFO:
                 continue
             (what,) = INFO_KIND.unpack_from(self._long_enough(answer, INFO_KIND.size))
@@ -185,7 +205,7 @@ class _Negotiation:
 
     def _choose_by_name(self, is_brief: bool) -> ExportFacts:
         """The old way in, which has no errors: what cannot be had ends the connection."""
-        self._wire.send(OPTION.pack(OPTION_MAGIC, Option.EXPORT_NAME, len(self._name)), self._name)
+        self._send(Option.EXPORT_NAME, self._name)
         size, flags = EXPORT_ANSWER.unpack(self._wire.receive(EXPORT_ANSWER.size))
         if not is_brief:
             self._wire.receive(ZEROES_BYTES)
@@ -209,7 +229,7 @@ class _Negotiation:
 
     def _ask(self, option: Option, data: bytes = b"") -> Iterator[tuple[int, bytes]]:
         """Send an option, and yield its replies, the last one included."""
-        self._wire.send(OPTION.pack(OPTION_MAGIC, option, len(data)), data)
+        self._send(option, data)
         for _ in range(_MOST_REPLIES):
             header = self._wire.receive(OPTION_REPLY.size)
             magic, answered, kind, length = OPTION_REPLY.unpack(header)
@@ -222,6 +242,13 @@ class _Negotiation:
                 return
         self._give_up(f"it does not stop answering {option.name}")
 
+    def _send(self, option: Option, data: bytes = b"") -> None:
+        try:
+            self._wire.send(OPTION.pack(OPTION_MAGIC, option, len(data)), data)
+        except ConnectionError:
+            self._wire.receive(1)  # what the server has said before it left is a better reason
+            raise
+
     def _long_enough(self, answer: bytes, least: int) -> bytes:
         if len(answer) < least:
             self._give_up(f"what it says of the export has {len(answer)} bytes")
@@ -232,15 +259,16 @@ class _Negotiation:
             self._give_up(f"what it says of the export has {len(answer)} bytes")
         return answer
 
-    def _refused(self, kind: int, message: bytes) -> NoReturn:
-        why = _REFUSALS.get(kind, f"error {kind:#x}")
+    def _refused(self, why: str, message: bytes) -> NoReturn:
         said = message.decode(errors="replace")
         self._abort()
         self._give_up(why + (f": {said}" if said.isprintable() and said else ""))
 
     def _abort(self) -> None:
         """Say farewell; whether the server answers does not matter."""
-        self._wire.send(OPTION.pack(OPTION_MAGIC, Option.ABORT, 0))
+        with contextlib.suppress(OSError):
+            self._wire.send(OPTION.pack(OPTION_MAGIC, Option.ABORT, 0))
+        self._wire.end()
 
     def _give_up(
         self, why: str, *, expected: str | None = None, found: str | None = None

@@ -35,6 +35,7 @@ from transship_nbd._protocol import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from transship.abc import ConnectionSecurity
     from transship_nbd._exports import Export
     from transship_nbd._wire import Wire
 
@@ -78,11 +79,19 @@ class Offer:
         wire: Connected, nothing said yet.
         exports: By name. A client that names none has the only one, if it is.
         time_s: How long it may take.
+        security: Secures the wire before anything is told; None for a wire in plain.
     """
 
-    def __init__(self, wire: Wire, exports: Mapping[str, Export], time_s: float) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        exports: Mapping[str, Export],
+        time_s: float,
+        security: ConnectionSecurity | None = None,
+    ) -> None:
         self._wire = wire
         self._exports = exports
+        self._security = security
         self._deadline = time.monotonic() + time_s
         self._is_brief = False
         self._is_structured = False
@@ -93,16 +102,16 @@ class Offer:
 
         Raises:
             NotServedError: It left without a choice, or broke the rules.
+            TlsError: The two sides do not agree on keys, or it is not trusted, or not let in.
             OSError: It is gone, or too slow.
         """
         self._greet()
+        if self._security is not None:
+            self._await_tls(self._security)
         for _ in range(_MOST_OPTIONS):
             option, data = self._receive_option()
             if option == Option.EXPORT_NAME:
                 return self._choose_by_name(data)
-            if option == Option.ABORT:
-                self._reply(option, Reply.ACK)
-                raise NotServedError("it has ended the negotiation")
             try:
                 agreement = self._answer(option, data)
             except _InvalidOptionError as error:
@@ -112,12 +121,34 @@ class Offer:
                     return agreement
         raise NotServedError(f"it has asked for more than {_MOST_OPTIONS} things")
 
+    def _await_tls(self, security: ConnectionSecurity) -> None:
+        """Tell nothing before the client has gone over to TLS.
+
+        Nothing that it asks for until then has an effect, so nobody else can have asked for it in
+        the client's name.
+        """
+        for _ in range(_MOST_OPTIONS):
+            option, data = self._receive_option()
+            if option == Option.EXPORT_NAME:
+                raise NotServedError("it wants an export in plain")
+            if option != Option.STARTTLS:
+                self._refuse(option, Reply.ERR_TLS_REQD, "TLS comes first")
+            elif data:
+                self._refuse(option, Reply.ERR_INVALID, "it has data, and should have none")
+            else:
+                self._reply(option, Reply.ACK)
+                self._wire.secure(security.begin("the client"))
+                return
+        raise NotServedError(f"it has asked for more than {_MOST_OPTIONS} things in plain")
+
     def _greet(self) -> None:
         ours = HandshakeFlag.FIXED_NEWSTYLE | HandshakeFlag.NO_ZEROES
         self._wire.send(GREETING.pack(SERVER_MAGIC, OPTION_MAGIC, ours))
         (flags,) = CLIENT_FLAGS.unpack(self._wire.receive(CLIENT_FLAGS.size))
         if flags & ~int(ours):
             raise NotServedError(f"its flags {flags:#x} are unknown")
+        if self._security is not None and not flags & HandshakeFlag.FIXED_NEWSTYLE:
+            raise NotServedError("it cannot negotiate, and so cannot go over to TLS")
         self._is_brief = bool(flags & HandshakeFlag.NO_ZEROES)
 
     def _receive_option(self) -> tuple[int, bytes]:
@@ -129,6 +160,9 @@ class Offer:
         data = self._wire.receive(length)
         if time.monotonic() > self._deadline:
             raise NotServedError("it cannot make up its mind")
+        if option == Option.ABORT:
+            self._reply(option, Reply.ACK)
+            raise NotServedError("it has ended the negotiation")
         return option, data
 
     def _answer(self, option: int, data: bytes) -> Agreement | None:
@@ -145,6 +179,10 @@ class Offer:
                 self._reply(option, Reply.ACK)
             case Option.INFO | Option.GO:
                 return self._inform(option, data)
+            case Option.STARTTLS if self._security is not None:
+                raise _InvalidOptionError("this is TLS already")
+            case Option.STARTTLS:
+                self._refuse(option, Reply.ERR_POLICY, "this server has no certificates")
             case Option.LIST_META_CONTEXT | Option.SET_META_CONTEXT:
                 self._tell_contexts(option, data)
             case _:

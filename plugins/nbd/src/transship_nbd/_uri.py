@@ -1,6 +1,9 @@
-"""``nbd:`` and ``nbd+unix:`` URIs to a frozen address. Pure: nobody is asked anything.
+"""``nbd:`` and ``nbds:`` URIs, over TCP and Unix sockets, to a frozen address and back.
 
-Source: ``doc/uri.md`` of NetworkBlockDevice/nbd.
+Pure: nobody is asked anything.
+
+Source: ``doc/uri.md`` of NetworkBlockDevice/nbd. ``tls-certificates`` is not in it; libnbd has it,
+by its manual nbd_connect_uri(3).
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from transship.toolkit import refuse_unknown_options
 from transship_nbd._protocol import LONGEST_STRING_BYTES
 
 if TYPE_CHECKING:
-    from transship.abc import Options
+    from transship.abc import ConnectionSecurity, Options
 
 DEFAULT_PORT: Final = 10809
 """The port that IANA has assigned to NBD."""
@@ -23,8 +26,15 @@ DEFAULT_PORT: Final = 10809
 DEFAULT_TIMEOUT_S: Final = 60.0
 """How long a server may take over one request. A flush of a large cache takes many seconds."""
 
-_TCP: Final = "nbd"
-_UNIX: Final = "nbd+unix"
+_PLAIN: Final = "nbd"
+_SECURE: Final = "nbds"
+_OVER_UNIX: Final = "+unix"
+_SCHEMES: Final = {scheme + over for scheme in (_PLAIN, _SECURE) for over in ("", _OVER_UNIX)}
+
+_SOCKET: Final = "socket"
+_CERTIFICATES: Final = "tls-certificates"
+_HOSTNAME: Final = "tls-hostname"
+
 _TIMEOUT: Final = "timeout"
 _OPEN_TIMEOUT: Final = "open-timeout"
 _PATH_BYTES: Final = 107
@@ -42,6 +52,9 @@ class NbdAddress:
         host: Where, if over TCP.
         port: Where, if over TCP.
         path: The socket file, if over a Unix socket; an abstract name begins with a zero byte.
+        is_secure: Whether it is spoken to over TLS, and never without.
+        certificates: The folder of those that are used; empty if they are given beside the address.
+        tls_hostname: What the server's certificate must be for; empty for the host.
         timeout_s: How long the server may take over one request.
         open_timeout_s: How long it may take to connect to it, and each message of the negotiation.
     """
@@ -50,20 +63,47 @@ class NbdAddress:
     host: str = ""
     port: int = DEFAULT_PORT
     path: str = ""
+    is_secure: bool = False
+    certificates: str = ""
+    tls_hostname: str = ""
     timeout_s: float = DEFAULT_TIMEOUT_S
     open_timeout_s: float = DEFAULT_TIMEOUT_S
 
     @property
     def uri(self) -> str:
         """The address as a URI."""
-        export = quote(self.export, safe="/")
-        if self.path:
-            return f"{_UNIX}:///{export}?socket={quote(self.path, safe='/')}"
+        scheme = _SECURE if self.is_secure else _PLAIN
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{_TCP}://{host}:{self.port}/{export}"
+        place = f"{scheme}{_OVER_UNIX}://" if self.path else f"{scheme}://{host}:{self.port}"
+        parameters = {
+            _SOCKET: self.path,
+            _CERTIFICATES: self.certificates,
+            _HOSTNAME: self.tls_hostname,
+        }
+        query = "&".join(
+            f"{name}={quote(value, safe='/')}" for name, value in parameters.items() if value
+        )
+        return f"{place}/{quote(self.export, safe='/')}" + (f"?{query}" if query else "")
 
     def __str__(self) -> str:
         return self.uri
+
+    def check_secured_by(self, security: ConnectionSecurity | None) -> None:
+        """Refuse to go without TLS where it is asked for, whoever asks.
+
+        Raises:
+            BlockedError: The address asks for it, and there are no certificates; or the other way
+                round.
+        """
+        if self.is_secure and security is None:
+            raise BlockedError(
+                f"{self} names no certificates",
+                hint=f"{_CERTIFICATES}=DIR in it says where they are",
+            )
+        if security is not None and not self.is_secure:
+            raise BlockedError(
+                f"{self} goes in plain, and TLS is asked for", expected=f"{_SECURE}: in its place"
+            )
 
 
 def parse(uri: str, options: Options | None = None) -> NbdAddress:
@@ -74,7 +114,7 @@ def parse(uri: str, options: Options | None = None) -> NbdAddress:
         options: ``timeout`` and ``open-timeout``, in seconds.
 
     Raises:
-        BlockedError: It is malformed, asks for TLS, or an option is unknown.
+        BlockedError: It is malformed, or an option is unknown.
     """
     try:
         parts = urlsplit(uri)
@@ -82,44 +122,68 @@ def parse(uri: str, options: Options | None = None) -> NbdAddress:
         query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError as error:
         raise BlockedError(f"{uri!r} is no address of NBD: {error}", expected=_EXAMPLES) from error
-    if parts.scheme not in (_TCP, _UNIX):
+    if parts.scheme not in _SCHEMES:
         _refuse(uri, "its scheme is another's")
     if not parts.path.startswith("/") and parts.path:
         _refuse(uri, "two slashes are missing")
     if parts.fragment or "#" in uri:
         _refuse(uri, "it has a fragment")
     if parts.username is not None or parts.password is not None:
-        _refuse(uri, "it names a user, which only TLS would need")
+        _refuse(uri, "it names a user, as only TLS with pre-shared keys has one")
     export = unquote(parts.path[1:])
     if "\0" in export or len(export.encode()) > LONGEST_STRING_BYTES:
         _refuse(uri, f"an export's name has at most {LONGEST_STRING_BYTES} bytes, none of them 0")
-    timeout_s, open_timeout_s = _read_timeouts(uri, options or {})
-    values = dict(query)
-    if parts.scheme == _UNIX:
-        path = _read_path(uri, values)
+    is_over_unix = parts.scheme.endswith(_OVER_UNIX)
+    is_secure = parts.scheme.startswith(_SECURE)
+    values = _read_query(uri, query, is_over_unix=is_over_unix, is_secure=is_secure)
+    if is_over_unix:
+        _check_path(uri, values.get(_SOCKET, ""))
         if parts.netloc:
             _refuse(uri, "a Unix socket has no host")
-        address = NbdAddress(export, path=path, timeout_s=timeout_s, open_timeout_s=open_timeout_s)
-    else:
-        if not parts.hostname:
-            _refuse(uri, "it names no host")
-        port = DEFAULT_PORT if port is None else port
-        address = NbdAddress(
-            export, parts.hostname, port, timeout_s=timeout_s, open_timeout_s=open_timeout_s
-        )
-    if values or len(query) > 1:
-        names = ", ".join(name for name, _ in query)
-        _refuse(uri, f"of its parameters only 'socket' is known, once, not: {names}")
-    return address
+    elif not parts.hostname:
+        _refuse(uri, "it names no host")
+    timeout_s, open_timeout_s = _read_timeouts(uri, options or {})
+    return NbdAddress(
+        export,
+        parts.hostname or "",
+        DEFAULT_PORT if port is None else port,
+        values.get(_SOCKET, ""),
+        is_secure,
+        values.get(_CERTIFICATES, ""),
+        values.get(_HOSTNAME, ""),
+        timeout_s,
+        open_timeout_s,
+    )
 
 
-def _read_path(uri: str, values: dict[str, str]) -> str:
-    path = values.pop("socket", "")
+def _read_query(
+    uri: str, query: list[tuple[str, str]], *, is_over_unix: bool, is_secure: bool
+) -> dict[str, str]:
+    known = [_SOCKET] if is_over_unix else []
+    if is_secure:
+        known += [_CERTIFICATES, _HOSTNAME]
+    values = dict(query)
+    if len(values) < len(query):
+        _refuse(uri, "a parameter is given twice")
+    for name in values:
+        if name not in known:
+            _refuse(uri, f"its parameter {name} is not known here{_why_not(name)}")
+    return values
+
+
+def _why_not(name: str) -> str:
+    if name in (_CERTIFICATES, _HOSTNAME):
+        return f", as it would be in {_SECURE}:"
+    if name.startswith("tls-"):
+        return ": TLS is with certificates, which are verified"
+    return ""
+
+
+def _check_path(uri: str, path: str) -> None:
     if not path:
         _refuse(uri, "it names no socket")
     if "\0" in path[1:] or len(os.fsencode(path)) > _PATH_BYTES:
         _refuse(uri, f"a socket's path has at most {_PATH_BYTES} bytes, none of them 0")
-    return path
 
 
 def _read_timeouts(uri: str, options: Options) -> tuple[float, float]:

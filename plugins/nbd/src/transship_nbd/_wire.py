@@ -1,31 +1,23 @@
-"""A connected socket whose calls block, and end: with what was asked for, or with an error.
+"""A connection whose calls block, and end: with what was asked for, or with an error.
 
-Knows no message. A whole payload is one system call, outside of the interpreter's lock: the kernel
-waits for all of it, and for the time-out.
+Knows no message, only that there are such things: each is sent and received whole, within a time.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
-import socket
-import struct
+import math
 import time
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 
-from transship.toolkit.vectored import Vector
+from transship_nbd._secured_bytes import SecuredBytes
+from transship_nbd._socket_bytes import SocketBytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import socket
 
+    from transship.abc import SecureSession
     from transship.buffers import Buffer
-
-_TIMEVAL: Final = struct.Struct("@ll")
-"""``struct timeval`` of socket(7)."""
-
-_BUFFER_BYTES: Final = 1024 * 1024
-"""Asked for at both ends of a Unix socket, whose buffers the kernel does not tune by itself."""
 
 
 @final
@@ -40,21 +32,27 @@ class Wire:
 
     def __init__(self, connection: socket.socket, peer: str, timeout_s: float) -> None:
         self.peer = peer
-        self._socket = connection
-        try:
-            _set_up(connection)
-            self.set_timeout(timeout_s)
-        except BaseException:
-            connection.close()
-            raise
+        self._socket = SocketBytes(connection, peer, timeout_s)
+        self._secured: SecuredBytes | None = None
 
     def set_timeout(self, timeout_s: float) -> None:
         """Let calls take so long from now on."""
-        self._timeout_s = timeout_s
-        seconds = int(timeout_s)
-        limit = _TIMEVAL.pack(seconds, max(1, int((timeout_s - seconds) * 1_000_000)))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        self._socket.set_timeout(timeout_s)
+
+    def secure(self, session: SecureSession) -> None:
+        """Shake hands; from now on nothing is sent or received but through a session.
+
+        Args:
+            session: New. The handshake as a whole may take as long as one call.
+
+        Raises:
+            TlsError: The two sides do not agree, or one does not trust the other. The wire is of no
+                more use.
+            OSError: The peer is gone, or too slow. The same.
+        """
+        secured = SecuredBytes(self._socket, session)
+        secured.shake_hands(self._deadline())
+        self._secured = secured
 
     def send(self, *parts: Buffer) -> None:
         """Send all of it, one part behind the other.
@@ -62,19 +60,7 @@ class Wire:
         Raises:
             OSError: The peer is gone, or does not take it in time.
         """
-        deadline = time.monotonic() + self._timeout_s
-
-        def send_some(left: Sequence[Buffer]) -> int:
-            if time.monotonic() > deadline:
-                raise self._timed_out("takes too little")
-            try:
-                return self._socket.sendmsg(left)
-            except BlockingIOError:
-                raise self._timed_out("takes nothing") from None
-            except OSError as error:
-                raise self._broken(error) from error
-
-        Vector(parts).move(send_some)
+        (self._secured or self._socket).send(parts, self._deadline())
 
     def receive(self, length: int) -> bytes:
         """Receive so many bytes; the caller has made sure that they are few."""
@@ -88,55 +74,39 @@ class Wire:
         Raises:
             OSError: The peer is gone, or does not send it in time.
         """
-        deadline = time.monotonic() + self._timeout_s
+        deadline = self._deadline()
         while target:
-            if not (count := self._receive_some(target)):
-                raise self._timed_out("says nothing")
+            if not (count := self._receive_some(target, deadline)):
+                raise self._socket.timed_out("says nothing")
             target = target[count:]
             if target and time.monotonic() > deadline:
-                raise self._timed_out("says too little")
+                raise self._socket.timed_out("says too little")
 
     def wait_for(self, first: memoryview) -> None:
         """The same, but the first byte may take as long as it likes."""
-        while not (count := self._receive_some(first)):
+        while not (count := self._receive_some(first, math.inf)):
             pass
         self.receive_into(first[count:])
 
+    def end(self) -> None:
+        """Say that nothing follows, where that is said: over TLS. Never fails; may take as long."""
+        if self._secured is not None:
+            with contextlib.suppress(OSError):
+                self._secured.end(self._deadline())
+
     def interrupt(self) -> None:
         """End every call, now and later; the peer notices. Idempotent."""
-        with contextlib.suppress(OSError):  # it is not connected any more
-            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.interrupt()
 
     def close(self) -> None:
         """Give the socket back; only when no call is under way."""
         self._socket.close()
 
-    def _receive_some(self, target: memoryview) -> int:
+    def _receive_some(self, target: memoryview, deadline_s: float) -> int:
         """Receive all of it, or less if the time is up."""
-        if not target:
-            return 0
-        try:
-            count = self._socket.recv_into(target, flags=socket.MSG_WAITALL)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            raise self._broken(error) from error
-        if not count:
-            raise ConnectionResetError(errno.ECONNRESET, f"{self.peer} closed the connection")
-        return count
+        if self._secured is not None:
+            return self._secured.receive_some(target, deadline_s)
+        return self._socket.receive_some(target)
 
-    def _timed_out(self, what: str) -> TimeoutError:
-        return TimeoutError(errno.ETIMEDOUT, f"{self.peer} {what} for {self._timeout_s:g} s")
-
-    def _broken(self, error: OSError) -> OSError:
-        code = error.errno or errno.EIO
-        return OSError(code, f"the connection to {self.peer} broke: {os.strerror(code)}")
-
-
-def _set_up(connection: socket.socket) -> None:
-    connection.settimeout(None)
-    if connection.family == socket.AF_UNIX:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
-    else:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    def _deadline(self) -> float:
+        return time.monotonic() + self._socket.timeout_s

@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Final, final
 
 from transship.abc import BlockDevice, Extent
-from transship.errors import ConnectError, LocalError
+from transship.errors import ConnectError, LocalError, TlsError
 from transship.toolkit import RangeLocks
 from transship_nbd import _uri
 from transship_nbd._connection import Connection
@@ -20,7 +20,7 @@ from transship_nbd._wire import Wire
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from transship.abc import Options
+    from transship.abc import ConnectionSecurity, Options
     from transship.buffers import Buffer
     from transship_nbd._uri import NbdAddress
 
@@ -28,19 +28,26 @@ _STATUS_BYTES: Final = 1 << 30
 """About so much one question for holes covers; a length on the wire has 32 bits."""
 
 
-def connect(uri: str, options: Options | None = None) -> NbdDevice:
+def connect(
+    uri: str, options: Options | None = None, security: ConnectionSecurity | None = None
+) -> NbdDevice:
     """Connect to an export; blocks.
 
     Args:
-        uri: ``nbd://HOST[:PORT]/EXPORT`` or ``nbd+unix:///EXPORT?socket=PATH``.
+        uri: ``nbd://HOST[:PORT]/EXPORT`` or ``nbd+unix:///EXPORT?socket=PATH``; with ``nbds`` in
+            place of ``nbd`` over TLS.
         options: In seconds, ``timeout``: how long the server may take over one request; and
             ``open-timeout``: over a connection and its negotiation.
+        security: Secures every connection, if the address asks for TLS; ``tls-certificates`` in it
+            is for who makes that of them.
 
     Raises:
-        BlockedError: The address is malformed, or an option is unknown.
-        ConnectError: There is no server, or it does not have the export.
+        BlockedError: The address is malformed, or an option is unknown; or it asks for TLS and
+            there is no security, or the other way round.
+        ConnectError: There is no server, or it does not have the export; or the two sides do not
+            trust each other.
     """
-    return NbdDevice(_uri.parse(uri, options))
+    return NbdDevice(_uri.parse(uri, options), security)
 
 
 @final
@@ -53,13 +60,17 @@ class NbdDevice(BlockDevice):
 
     Args:
         address: Whose export.
+        security: Secures every connection to it, if the address asks for TLS.
 
     Raises:
-        ConnectError: There is no server, or it does not have the export.
+        BlockedError: The address asks for TLS and there is no security, or the other way round.
+        ConnectError: There is no server, it does not have the export, or is not trusted.
     """
 
-    def __init__(self, address: NbdAddress) -> None:
+    def __init__(self, address: NbdAddress, security: ConnectionSecurity | None = None) -> None:
+        address.check_secured_by(security)
         self._address = address
+        self._security = security
         self._changing = threading.RLock()
         self._is_acquired = False
         self._is_closed = False
@@ -227,16 +238,21 @@ class NbdDevice(BlockDevice):
         """Connect and negotiate.
 
         Raises:
-            ConnectError: There is no server, or it does not have the export.
+            BlockedError: No name is known that the server's certificate must have.
+            ConnectError: There is no server, it does not have the export, or is not trusted.
         """
         address, interrupts = self._address, self._interrupts
+        session = None
+        if self._security is not None:
+            host = address.tls_hostname or address.host or None
+            session = self._security.begin("the server", host)
         try:
             wire = Wire(_open_socket(address), str(address), address.open_timeout_s)
             try:
                 self._negotiating = wire
                 if self._interrupts != interrupts:
                     wire.interrupt()
-                facts = negotiate(wire, address)
+                facts = negotiate(wire, address, session)
                 wire.set_timeout(address.timeout_s)
                 return Connection(wire, facts, address.timeout_s)
             except BaseException:
@@ -244,6 +260,9 @@ class NbdDevice(BlockDevice):
                 raise
             finally:
                 self._negotiating = None
+        except TlsError as error:
+            why = f"cannot connect to {address}: {error.cause}"
+            raise ConnectError(why, hint=error.hint) from error
         except OSError as error:
             why = error.strerror or str(error)
             raise ConnectError(f"cannot connect to {address}: {why}") from error

@@ -7,25 +7,26 @@ import logging
 import os
 import socket
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar, final
 
 import trio
 
 from transship.abc import BlockServer
-from transship.errors import BlockedError, ConnectError
+from transship.errors import BlockedError, ConnectError, TlsError
 from transship.toolkit import OwnedNursery, SocketFile, refuse_unknown_options
 from transship_nbd import _uri
 from transship_nbd._exports import Export
 from transship_nbd._offer import Agreement, NotServedError, Offer
 from transship_nbd._protocol import LONGEST_STRING_BYTES
 from transship_nbd._session import Session
-from transship_nbd._uri import NbdAddress
 from transship_nbd._wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from transship.abc import BlockDevice, Options
+    from transship.abc import BlockDevice, ConnectionSecurity, Options
+    from transship_nbd._uri import NbdAddress
 
 __all__ = ["Export", "NbdServer", "serve"]
 
@@ -50,7 +51,10 @@ _RETRY_S: Final = 0.1
 
 @asynccontextmanager
 async def serve(
-    uri: str, exports: Mapping[str, Export], options: Options | None = None
+    uri: str,
+    exports: Mapping[str, Export],
+    options: Options | None = None,
+    security: ConnectionSecurity | None = None,
 ) -> AsyncIterator[NbdServer]:
     """Listen, and serve whoever connects, until left.
 
@@ -59,21 +63,28 @@ async def serve(
 
     Args:
         uri: Where: ``nbd://HOST:PORT`` or ``nbd+unix:///?socket=PATH``; port 0 is any free one.
+            With ``nbds`` in place of ``nbd`` clients must go over to TLS before they ask anything.
         exports: By name. One that is alone is also had by clients that name none.
         options: There are none.
+        security: Secures the connection of each client, if the address asks for TLS;
+            ``tls-certificates`` in it is for who makes that of them.
 
     Raises:
-        BlockedError: The address is malformed, or an option is given.
+        BlockedError: The address is malformed, or an option is given; or it asks for TLS and there
+            is no security, or the other way round.
         ConnectError: Nobody can listen there.
     """
     refuse_unknown_options(uri, options or {})
     address = _uri.parse(uri)
+    address.check_secured_by(security)
+    if address.tls_hostname:
+        raise BlockedError(f"{address} names whom to trust, which is for clients to say")
     await trio.lowlevel.checkpoint()
     listening, file = _listen(address)
     try:
         if not address.path:
-            address = NbdAddress(host=address.host, port=listening.getsockname()[1])
-        server = NbdServer(address, exports)
+            address = replace(address, port=listening.getsockname()[1])
+        server = NbdServer(address, exports, security)
         serving = await OwnedNursery.open()
         try:
             accepting = trio.socket.from_stdlib_socket(listening)
@@ -96,10 +107,17 @@ class NbdServer(BlockServer):
     Args:
         address: Where it listens.
         exports: By name.
+        security: Secures the connection of each client; None for nothing.
     """
 
-    def __init__(self, address: NbdAddress, exports: Mapping[str, Export]) -> None:
-        self._address = address
+    def __init__(
+        self,
+        address: NbdAddress,
+        exports: Mapping[str, Export],
+        security: ConnectionSecurity | None,
+    ) -> None:
+        self._address = replace(address, export="", certificates="")
+        self._security = security
         self._exports = dict(exports)
         self._leaving: dict[str, Export] = {}
         self._served: dict[trio.CancelScope, Export] = {}
@@ -114,10 +132,8 @@ class NbdServer(BlockServer):
         return self._clients
 
     def uri_of(self, export: str) -> str:
-        """The address of an export, as a client wants it."""
-        if self._address.path:
-            return NbdAddress(export, path=self._address.path).uri
-        return NbdAddress(export, self._address.host, self._address.port).uri
+        """The address of an export, as a client wants it, but for certificates of its own."""
+        return replace(self._address, export=export).uri
 
     def export(self, name: str, device: BlockDevice, *, is_writable: bool) -> None:
         """Let clients have a device from now on.
@@ -191,8 +207,11 @@ class NbdServer(BlockServer):
         """Negotiate, and do what the client asks, until it leaves."""
         with trio.CancelScope(shield=True):
             try:
-                offer = Offer(wire, dict(self._exports), _STALL_S)
+                offer = Offer(wire, dict(self._exports), _STALL_S, self._security)
                 agreement = await self._in_thread(offer.negotiate)
+            except TlsError as error:
+                LOG.warning("an NBD client was turned away: %s", error)
+                return
             except (NotServedError, OSError) as error:
                 LOG.info("an NBD client is not served: %s", error)
                 return
@@ -212,6 +231,8 @@ class NbdServer(BlockServer):
                         async with trio.open_nursery() as workers:
                             for _ in range(_THREADS):
                                 workers.start_soon(self._work, session)
+                        if self._security is not None:
+                            await self._in_thread(wire.end)
                     nursery.cancel_scope.cancel()
             finally:
                 del self._served[serving]

@@ -6,6 +6,7 @@ import enum
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from transship.control.commands.block_addresses import SocketAddressLegacy, nbd_uri
+from transship.control.commands.block_security import server_security
 from transship.control.errors import generic
 from transship.control.qapi.declaring import Object, OneOf
 from transship.control.registry import CommandTable
@@ -18,7 +19,7 @@ TABLE = CommandTable()
 
 
 class NbdServerStart(Object):
-    """Where to listen."""
+    """Where to listen, what secures the connections, and whom to let in."""
 
     addr: SocketAddressLegacy
     tls_creds: str | None = None
@@ -28,9 +29,9 @@ class NbdServerStart(Object):
 @TABLE.command("nbd-server-start")
 async def nbd_server_start(context: Context, arguments: NbdServerStart) -> None:
     """Listen for NBD clients; nothing is exported yet."""
-    if arguments.tls_creds is not None or arguments.tls_authz is not None:
-        raise generic("disks are not served over TLS here: let the migration be plain, too")
-    await context.host.exporting.start(nbd_uri(arguments.addr.data), {})
+    security = server_security(context, arguments.tls_creds, arguments.tls_authz)
+    uri = nbd_uri(arguments.addr.data, is_secure=security is not None)
+    await context.host.exporting.start(uri, {}, security)
 
 
 @TABLE.command("nbd-server-stop")

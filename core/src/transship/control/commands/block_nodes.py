@@ -8,7 +8,7 @@ import msgspec
 
 from transship.control.commands.addresses import SocketAddress
 from transship.control.commands.block_addresses import nbd_uri
-from transship.control.errors import generic
+from transship.control.commands.block_security import client_security
 from transship.control.qapi.declaring import Object, OneOf, UInt32
 from transship.control.registry import CommandTable
 
@@ -89,7 +89,7 @@ async def query_named_block_nodes(context: Context, arguments: QueryNodes) -> li
 
 
 class NbdNode(Object, tag_field="driver", tag="nbd"):
-    """An export of an NBD server, and how many seconds it may take to connect to it."""
+    """An export of an NBD server, how long it may take to connect to it (s), and how securely."""
 
     node_name: str
     server: SocketAddress
@@ -105,11 +105,10 @@ BlockdevOptions: TypeAlias = Annotated[NbdNode, OneOf("BlockdevOptions", by="dri
 @TABLE.command("blockdev-add")
 async def blockdev_add(context: Context, arguments: BlockdevOptions) -> None:
     """Open a device that disks can be copied to."""
-    if arguments.tls_creds is not None or arguments.tls_hostname is not None:
-        raise generic("disks are not copied over TLS here: let the migration be plain, too")
-    uri = nbd_uri(arguments.server, arguments.export)
+    security = client_security(context, arguments.tls_creds, arguments.tls_hostname)
+    uri = nbd_uri(arguments.server, arguments.export, is_secure=security is not None)
     options = {"open-timeout": arguments.open_timeout} if arguments.open_timeout else {}
-    await context.host.mirroring.add_node(arguments.node_name, uri, options)
+    await context.host.mirroring.add_node(arguments.node_name, uri, options, security)
 
 
 class BlockdevDel(Object):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from transship.abc.block_server import BlockServer, Serving
     from transship.abc.disk import Disk, DiskLoad
+    from transship.abc.security import ConnectionSecurity
     from transship.abc.transport import Options
 
 _LOG: Final = logging.getLogger(__name__)
@@ -86,12 +87,19 @@ class Exporting:
         """By the operator's names; empty where no server is."""
         return {} if self._running is None else self._running.exports
 
-    async def start(self, uri: str, options: Options) -> None:
+    async def start(
+        self, uri: str, options: Options, security: ConnectionSecurity | None = None
+    ) -> None:
         """Listen, and serve nothing yet.
+
+        Args:
+            uri: Where.
+            options: For the plugin of its scheme.
+            security: Secures the connections of clients; None for what the address itself asks for.
 
         Raises:
             BlockedError: There is a server already; the address is malformed; the plugin of its
-                scheme serves nothing.
+                scheme serves nothing, or cannot secure connections, and is to.
             ConnectError: Nobody can listen there.
             PluginError: No plugin knows the scheme.
 
@@ -99,7 +107,7 @@ class Exporting:
         """
         if self._running is not None:
             raise BlockedError("a server of disks is running already")
-        self._running = running = _Server(assembly.serve_block_devices(uri, options))
+        self._running = running = _Server(assembly.serve_block_devices(uri, options, security))
         try:
             await self._nursery.start(self._serve, running)
         except BaseException:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from transship.abc.disk import BlockDevice, Disk
     from transship.abc.guest import Guest
+    from transship.abc.security import ConnectionSecurity
     from transship.abc.transport import Options
 
 _LOG: Final = logging.getLogger(__name__)
@@ -48,16 +49,20 @@ class Mirroring:
         self._check = check
         self._opening: set[str] = set()
 
-    async def add_node(self, name: str, uri: str, options: Options) -> None:
+    async def add_node(
+        self, name: str, uri: str, options: Options, security: ConnectionSecurity | None = None
+    ) -> None:
         """Open a device that a disk can be copied to.
 
         Args:
             name: What it is called from now on.
             uri: Its address.
             options: For the plugin of its scheme.
+            security: Secures the connections to it; None for what the address itself asks for.
 
         Raises:
-            BlockedError: The name is in use, or there are too many; the address is malformed.
+            BlockedError: The name is in use, or there are too many; the address is malformed; the
+                plugin of its scheme cannot secure connections, and is to.
             ConnectError: It cannot be reached.
             PluginError: No plugin knows the scheme.
 
@@ -67,7 +72,7 @@ class Mirroring:
         self._opening.add(name)
         try:
             device = await trio.to_thread.run_sync(
-                partial(assembly.open_block_device, uri, options)
+                partial(assembly.open_block_device, uri, options, security)
             )
             try:
                 await trio.lowlevel.checkpoint_if_cancelled()
