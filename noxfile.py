@@ -85,7 +85,7 @@ def test(session: nox.Session) -> None:
 @nox.session
 def sanitize(session: nox.Session) -> None:
     """The tests of the kernels, with the C code built under AddressSanitizer and UBSan."""
-    built = Path(session.create_tmp()).resolve() / "sanitized"
+    built = _folder(session) / "sanitized"
     shutil.rmtree(built, ignore_errors=True)
     # The sources are copied: an editable installation shares its build folder with them.
     sources = built / "sources"
@@ -137,7 +137,7 @@ def pythons(session: nox.Session) -> None:
 @nox.session(python=PYTHONS[0], venv_backend="virtualenv")
 def floors(session: nox.Session) -> None:
     """All tests with the lowest version of each dependency that we declare."""
-    floors_file = Path(session.create_tmp()) / "floors.txt"
+    floors_file = _folder(session) / "floors.txt"
     floors_file.write_text("".join(f"{line}\n" for line in sorted(_lowest_versions())))
     session.install("--group", "test", "-c", str(floors_file), *INSTALLABLE)
     session.run("pytest", *session.posargs)
@@ -150,7 +150,7 @@ def subsets(session: nox.Session) -> None:
     Without plugins the core's tests must pass, with one plugin that plugin's tests; and always
     `transship plugins` must name what is there.
     """
-    wheels = Path(session.create_tmp()).resolve() / "wheels"
+    wheels = _folder(session) / "wheels"
     shutil.rmtree(wheels, ignore_errors=True)
     session.install("--group", "test", "./core")
     folders = [f"./plugins/{name}" for name in PLUGINS]
@@ -172,6 +172,13 @@ def subsets(session: nox.Session) -> None:
             session.run("pytest", "-q", "core/tests")
         elif len(subset) == 1:
             session.run("pytest", "-q", f"plugins/{subset[0]}/tests")
+
+
+def _folder(session: nox.Session) -> Path:
+    """A folder of the session, in which tests do not make theirs: its path is long for sockets."""
+    folder = Path(session.create_tmp()).resolve()
+    del session.env["TMPDIR"]
+    return folder
 
 
 def _all_but(left_out: str) -> list[str]:
