@@ -16,6 +16,7 @@ _HINTS: Final = {
     "packet length too long": _NO_TLS,
     "wrong version number": _NO_TLS,
     "peer did not return a certificate": "the other side's folder lacks client-cert.pem",
+    "record layer failure": _NO_TLS,
     "unsupported protocol": _OLD,
 }
 """By the reason that the library gives."""
