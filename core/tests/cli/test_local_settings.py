@@ -30,6 +30,15 @@ def test_parameters_are_said_in_the_names_and_units_of_qmp() -> None:
     assert parameters_with(Parameters(), {}) == Parameters()
 
 
+@pytest.mark.parametrize("name", ["tls-hostname", "tls-authz"])
+def test_what_only_tls_has_is_refused_where_nothing_would_be_encrypted(name: str) -> None:
+    with pytest.raises(BlockedError, match=f"'{name}' has no effect without 'tls-creds'"):
+        parameters_with(Parameters(), {name: "b.example.org"})
+    assert parameters_with(Parameters(), {name: ""}) == Parameters()
+    changed = parameters_with(Parameters(tls_creds="/pki/"), {name: "b.example.org"})
+    assert changed == parameters_with(Parameters(), {name: "b.example.org", "tls-creds": "/pki/"})
+
+
 def test_capabilities_that_are_off_are_not_on() -> None:
     assert capabilities_on({"multifd": True, "events": False, "postcopy-ram": False}) == {"multifd"}
 

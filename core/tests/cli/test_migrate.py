@@ -191,6 +191,11 @@ async def test_peer_is_found_through_the_environment(run: Run) -> None:
         (peer(), ["--cap", "auto-convurge"], ["'auto-convurge'", "auto-converge, perhaps?"]),
         (peer(), ["--set", "warp=9"], ["'warp'", "multifd-channels"]),
         (
+            peer(**{"query-migrate-parameters": [{"tls-creds": "", "tls-hostname": ""}]}),
+            ["--set", "tls-hostname=b.example.org"],
+            ["'tls-hostname' has no effect without 'tls-creds'", "nothing would be encrypted"],
+        ),
+        (
             peer(**{"migrate-set-parameters": [Refusal("value out of range")]}),
             ["--set", "multifd-channels=999"],
             ["value out of range"],

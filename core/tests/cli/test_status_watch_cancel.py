@@ -48,6 +48,7 @@ def peer(*infos: object, guest: object = RUNNING, **answers: Any) -> Dialogue:
             "query-status": guest if isinstance(guest, list) else [guest],
             "query-migrate-parameters": [PARAMETERS],
             "query-migrate-capabilities": [CAPABILITIES],
+            "query-jobs": [[]],
             **answers,
         }
     )
@@ -229,6 +230,23 @@ async def test_cancel_of_nothing_does_nothing(run: Run, info: object) -> None:
     assert "nothing to cancel: no migration is under way" in ended.output
     assert "the guest runs on this side" in ended.output
     assert dialogue.commands() == []
+
+
+@pytest.mark.parametrize(("status", "is_told"), [("ready", True), ("concluded", False)])
+async def test_cancel_says_that_disks_are_copied_before_the_migration(
+    run: Run, status: str, is_told: bool
+) -> None:
+    jobs = [{"id": "backup", "status": "running"}, {"id": "transship-copy-1-0", "status": status}]
+    ended = await run(peer({}, **{"query-jobs": [jobs]}), "cancel")
+    assert ended.code == 0
+    assert ("its disks are copied first" in ended.output) is is_told
+
+
+async def test_cancel_of_nothing_where_nobody_knows_jobs_does_nothing(run: Run) -> None:
+    unknown = [Refusal("The command query-jobs has not been found")]
+    ended = await run(peer({}, **{"query-jobs": unknown}), "cancel")
+    assert ended.code == 0
+    assert "nothing to cancel" in ended.output
 
 
 async def test_cancel_on_a_destination_does_not_speak_of_the_source(run: Run) -> None:

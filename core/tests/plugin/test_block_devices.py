@@ -106,7 +106,7 @@ def test_plugin_that_knows_no_security_is_not_called_where_there_is_any(
     call = drum.open if hook == "open_block_device" else drum.serve
     with pytest.raises(BlockedError, match="fake-drum reaches disks at 'drum:' in plain") as caught:
         call(address, {}, Securing())
-    assert caught.value.expected == f"a plugin whose {hook} takes the argument 'security'"
+    assert caught.value.expected == f"a plugin whose {hook} takes 'security', without a default"
 
 
 @pytest.mark.parametrize("hook", ["open_block_device", "serve_block_devices"])

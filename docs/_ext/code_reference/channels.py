@@ -97,9 +97,14 @@ def disks() -> str:
     return "\n\n".join(contracts)
 
 
-def security() -> str:
-    """What keeps others from reading or forging."""
-    return _items(abc_security, _own(abc_security))
+def security_of_channels() -> str:
+    """What keeps others from reading or forging what goes over a channel."""
+    return _items(abc_security, ["ChannelSecurity"])
+
+
+def security_of_connections() -> str:
+    """What does the same for connections to a server of disks."""
+    return _items(abc_security, ["ConnectionSecurity", "SecureSession"])
 
 
 def images_of_disks() -> str:

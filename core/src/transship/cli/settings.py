@@ -6,6 +6,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from transship.errors import BlockedError
 from transship.units import parse_rate, parse_size, parse_time
 
 if TYPE_CHECKING:
@@ -96,6 +97,24 @@ def parse_capabilities(settings: Iterable[str]) -> dict[str, bool]:
             raise ValueError(f"{name} is switched twice")
         parsed[name] = state
     return parsed
+
+
+def check_encrypts(asked: Mapping[str, Value], creds: object) -> None:
+    """Refuse to ask for what TLS does where there is none: whoever does so takes it for encrypted.
+
+    Args:
+        asked: Parameters that an operator sets.
+        creds: What ``tls-creds`` is then.
+
+    Raises:
+        BlockedError: One of them is of TLS, and there are no credentials.
+    """
+    for name in ("tls-hostname", "tls-authz"):
+        if asked.get(name) and not creds:
+            raise BlockedError(
+                f"parameter {name!r} has no effect without 'tls-creds'",
+                hint="nothing would be encrypted: set tls-creds too",
+            )
 
 
 def _value(name: str, text: str) -> Value:

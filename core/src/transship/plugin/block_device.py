@@ -116,7 +116,7 @@ class PluginBlockDevices:
             return
         raise BlockedError(
             f"{self.distribution} reaches disks at '{self.scheme}:' in plain, and TLS is asked for",
-            expected=f"a plugin whose {hook.name} takes the argument 'security'",
+            expected=f"a plugin whose {hook.name} takes 'security', without a default",
         )
 
     def _at_fault(self, hook: pluggy.HookCaller, what: str) -> PluginError:

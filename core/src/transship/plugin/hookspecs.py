@@ -113,8 +113,8 @@ class BlockDeviceHooks:
             address: Where, scheme included.
             options: What the operator said beside the address.
             security: Secures every connection that the device makes; None for nothing. An
-                implementation that does not name this argument is not called where there is any:
-                the disk is refused.
+                implementation that does not name this argument, without a default, is not called
+                where there is any: the disk is refused.
 
         Returns:
             The device, which the caller closes; None if the scheme is another's.
@@ -138,8 +138,8 @@ class BlockDeviceHooks:
             address: Where to listen, scheme included; it names no export.
             options: What the operator said beside the address.
             security: Secures the connection of every client; None for nothing. An implementation
-                that does not name this argument is not called where there is any: nothing is
-                served.
+                that does not name this argument, without a default, is not called where there is
+                any: nothing is served.
 
         Returns:
             An async context manager that yields the server; None if the scheme is another's.

@@ -18,7 +18,9 @@ from transship.cli.driving.ends import (
     where,
 )
 from transship.cli.driving.following import settle
-from transship.cli.driving.peer import MigrationInfo, StatusInfo, reach
+from transship.cli.driving.peer import MigrationInfo, Peer, StatusInfo, reach
+from transship.cli.driving.storage.jobs import jobs_of
+from transship.cli.driving.storage.remains import PREFIX
 from transship.cli.exits import ExitCode, exit_code
 from transship.cli.results import result_of
 from transship.control.client import QmpCommandError, QmpError
@@ -40,11 +42,13 @@ class _Cancelled:
         info: The last look at the migration.
         guest: What the guest does.
         took_s: From the request until both were known; None if nothing was under way.
+        copies_disks: Whether disks are copied for a migration that has yet to begin.
     """
 
     info: MigrationInfo
     guest: StatusInfo
     took_s: float | None
+    copies_disks: bool = False
 
     @property
     def error(self) -> MigrationError | None:
@@ -72,6 +76,7 @@ class _Cancelled:
             self.error,
             was_running=self.took_s is not None,
             took_s=self.took_s,
+            copies_disks=self.copies_disks,
             reason=self.info.error_desc if self.info.status == "failed" else None,
             guest=guest_facts(self.guest),
         )
@@ -80,6 +85,8 @@ class _Cancelled:
         status = self.info.status
         if self.took_s is None:
             happened = f"nothing to cancel: no migration is under way ({status})"
+            if self.copies_disks:
+                happened += "\nits disks are copied first: Ctrl-C at that command ends the copy"
         elif status == "completed":
             happened = "too late: it has completed"
         else:
@@ -98,7 +105,8 @@ async def cancel_there(address: QmpAddress, console: Console) -> int:
     async with reach(address) as peer:
         info = await peer.migration()
         if not info.is_under_way:
-            return _say(console, _Cancelled(info, await settle(peer), None))
+            copies = await _copies_disks(peer)
+            return _say(console, _Cancelled(info, await settle(peer), None, copies))
         asked_s = trio.current_time()
         try:
             await peer.cancel(info)
@@ -116,6 +124,14 @@ async def cancel_there(address: QmpAddress, console: Console) -> int:
         except trio.TooSlowError:
             return tell(console, overdue(info))
         return _say(console, _Cancelled(info, guest, trio.current_time() - asked_s))
+
+
+async def _copies_disks(peer: Peer) -> bool:
+    try:
+        jobs = await jobs_of(peer, PREFIX)
+    except QmpCommandError:
+        return False  # a QEMU before 3.0 has no such command
+    return not all(job.has_ended for job in jobs.values())
 
 
 def _say(console: Console, cancelled: _Cancelled) -> ExitCode:

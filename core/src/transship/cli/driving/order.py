@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from transship.cli.settings import MAX_BANDWIDTH
+from transship.cli.settings import MAX_BANDWIDTH, check_encrypts
 from transship.control.client import QmpCommandError
 from transship.errors import BlockedError
 from transship.units import format_rate
@@ -51,7 +51,7 @@ async def check(peer: Peer, order: Order) -> None:
     """Make sure that a peer can migrate, and knows what is to be set. Changes nothing.
 
     Raises:
-        BlockedError: It cannot, or does not.
+        BlockedError: It cannot, or does not; or something is to be set that has no effect.
     """
     info = await peer.migration()
     if info.is_under_way:
@@ -64,7 +64,9 @@ async def check(peer: Peer, order: Order) -> None:
         raise BlockedError(f"{peer.address} cannot migrate: {'; '.join(info.blocked_reasons)}")
     capabilities = await peer.capabilities()
     _check_known("capability", order.capabilities, capabilities, peer)
-    _check_known("parameter", order.parameters, await peer.parameters(), peer)
+    parameters = await peer.parameters()
+    _check_known("parameter", order.parameters, parameters, peer)
+    check_encrypts(order.parameters, {**parameters, **order.parameters}.get("tls-creds"))
     if order.disks is not None and "block" not in capabilities:
         raise BlockedError(
             f"{peer.address} cannot copy disks within a migration",

@@ -6,6 +6,7 @@ import dataclasses
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from transship.cli.settings import check_encrypts
 from transship.errors import BlockedError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def parameters_with(parameters: Parameters, changes: Mapping[str, Value]) -> Par
     """Parameters, changed by what was said in QMP's names and units.
 
     Raises:
-        BlockedError: There is no such parameter, or it does not take that value.
+        BlockedError: There is no such parameter, or it does not take that value, or has no effect.
     """
     from transship.control.commands.parameters import PARAMETERS, MigrationParameters, translate
     from transship.control.errors import CommandError
@@ -28,11 +29,13 @@ def parameters_with(parameters: Parameters, changes: Mapping[str, Value]) -> Par
         if name not in PARAMETERS:
             raise _unknown("parameter", name, PARAMETERS, MigrationParameters.lacking.get(name))
     try:
-        return dataclasses.replace(parameters, **translate(changes, parameters))
+        changed = dataclasses.replace(parameters, **translate(changes, parameters))
     except CommandError as refusal:
         raise BlockedError(refusal.desc) from None
     except ValueError as error:
         raise BlockedError(str(error)) from None
+    check_encrypts(changes, changed.tls_creds)
+    return changed
 
 
 def capabilities_on(switched: Mapping[str, bool]) -> frozenset[str]:
