@@ -8,6 +8,7 @@ connections are cut, and nothing is exported any more. The source's disks are on
 from __future__ import annotations
 
 import secrets
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -20,10 +21,10 @@ from transship.cli.driving.storage.source_half import SourceHalf
 from transship.cli.driving.storage.surroundings import EVENTS, PAUSE, check_peers, encryption
 from transship.cli.progress.disks import DiskProgress, StorageProgress
 from transship.control.client import QmpClosedError, QmpCommandError, QmpError
-from transship.errors import MigrationError
+from transship.errors import BlockedError, MigrationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from transship.cli.driving.peer import MigrationInfo, Peer
     from transship.cli.driving.storage.drives import Pair
@@ -88,10 +89,12 @@ class StorageCopy:
         """
         here, there = await encryption(self._source, self._destination)
         self._began_s = trio.current_time()
-        await self._serving.start(there)
-        for pair in self._pairs:
-            await self._serving.export(pair)
-        await self._mirroring.start(self._pairs, here)
+        with _naming(self._destination):
+            await self._serving.start(there)
+            for pair in self._pairs:
+                await self._serving.export(pair)
+        with _naming(self._source):
+            await self._mirroring.start(self._pairs, here)
         while True:
             await self._look()
             show(self.progress)
@@ -177,3 +180,12 @@ class StorageCopy:
         if self._switched:
             await self._source.set_capabilities(self._switched)
             self._switched = {}
+
+
+@contextmanager
+def _naming(peer: Peer) -> Iterator[None]:
+    """Say which of the two it is that refuses a command."""
+    try:
+        yield
+    except QmpCommandError as error:
+        raise BlockedError(f"{peer.address} refuses {error}") from error
