@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, final
 
 from transship.abc.disk import BlockDevice
 from transship.errors import BlockedError
-from transship.plugin.blaming import at_fault, blaming
 from transship.plugin.hookspecs import BlockDeviceHooks
-from transship.plugin.registry import new_manager, register
+from transship.plugin.scheme import SchemePlugin
 
 if TYPE_CHECKING:
     import pluggy
@@ -17,11 +15,10 @@ if TYPE_CHECKING:
     from transship.abc.block_server import Serving
     from transship.abc.security import ConnectionSecurity
     from transship.abc.transport import Address, Options
-    from transship.errors import PluginError
 
 
 @final
-class PluginBlockDevices:
+class PluginBlockDevices(SchemePlugin):
     """The disks of one scheme, on a manager with that scheme's plugin alone.
 
     Made by :func:`transship.plugin.discovery.find_block_devices`.
@@ -36,10 +33,7 @@ class PluginBlockDevices:
     """
 
     def __init__(self, scheme: str, plugin: object, distribution: str) -> None:
-        self.scheme = scheme
-        self.distribution = distribution
-        self._manager = new_manager(BlockDeviceHooks)
-        register(self._manager, plugin, scheme, distribution)
+        super().__init__(scheme, plugin, distribution, BlockDeviceHooks)
 
     def certificates(self, address: Address) -> str | None:
         """The folder of certificates that an address names, if it does.
@@ -49,8 +43,7 @@ class PluginBlockDevices:
             PluginError: The plugin does not do what its hook must.
         """
         hook = self._manager.hook.block_device_certificates
-        with blaming(hook.name, self.scheme, self.distribution):
-            folder = hook(address=address)
+        folder = self._call(hook, address=address)
         if folder is None or isinstance(folder, str):
             return folder
         raise self._at_fault(hook, f"returned a {type(folder).__name__}, which is no path")
@@ -67,7 +60,7 @@ class PluginBlockDevices:
             PluginError: The plugin does not do what its hook must.
         """
         hook = self._manager.hook.open_block_device
-        device = self._call(hook, address, options, security)
+        device = self._reach(hook, address, options, security)
         if device is None:
             raise self._at_fault(hook, f"does not take {str(address)!r}")
         if not isinstance(device, BlockDevice):
@@ -86,15 +79,13 @@ class PluginBlockDevices:
             PluginError: The plugin does not do what its hook must.
         """
         hook = self._manager.hook.serve_block_devices
-        serving = self._call(hook, address, options, security)
+        serving: Serving | None = self._reach(hook, address, options, security)
         if serving is None:
             raise BlockedError(f"{self.distribution} serves no disks at '{self.scheme}:'")
-        if not isinstance(serving, AbstractAsyncContextManager):
-            kind = type(serving).__name__
-            raise self._at_fault(hook, f"returned a {kind}, not an async context manager")
+        self._check_can_be_entered(hook, serving)
         return serving
 
-    def _call(
+    def _reach(
         self,
         hook: pluggy.HookCaller,
         address: Address,
@@ -103,8 +94,7 @@ class PluginBlockDevices:
     ) -> Any:
         if security is not None:
             self._check_secures(hook)
-        with blaming(hook.name, self.scheme, self.distribution):
-            return hook(address=address, options=options, security=security)
+        return self._call(hook, address=address, options=options, security=security)
 
     def _check_secures(self, hook: pluggy.HookCaller) -> None:
         """Refuse an implementation that would never hear that it is to secure anything.
@@ -118,6 +108,3 @@ class PluginBlockDevices:
             f"{self.distribution} reaches disks at '{self.scheme}:' in plain, and TLS is asked for",
             expected=f"a plugin whose {hook.name} takes 'security', without a default",
         )
-
-    def _at_fault(self, hook: pluggy.HookCaller, what: str) -> PluginError:
-        return at_fault(hook.name, self.scheme, self.distribution, what)

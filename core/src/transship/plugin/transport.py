@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, final
 
-from transship.plugin.blaming import at_fault, blaming
 from transship.plugin.hookspecs import TransportHooks
-from transship.plugin.registry import new_manager, register
+from transship.plugin.scheme import SchemePlugin
 
 if TYPE_CHECKING:
     import pluggy
 
     from transship.abc.transport import Address, Incoming, Options, Outgoing
-    from transship.errors import PluginError
 
 
 def capability_name(kind: type) -> str:
@@ -23,7 +20,7 @@ def capability_name(kind: type) -> str:
 
 
 @final
-class PluginTransport:
+class PluginTransport(SchemePlugin):
     """The transport of one scheme, on a manager with that scheme's plugin alone.
 
     Made by :func:`transship.plugin.discovery.find_transport`.
@@ -38,10 +35,7 @@ class PluginTransport:
     """
 
     def __init__(self, scheme: str, plugin: object, distribution: str) -> None:
-        self.scheme = scheme
-        self.distribution = distribution
-        self._manager = new_manager(TransportHooks)
-        register(self._manager, plugin, scheme, distribution)
+        super().__init__(scheme, plugin, distribution, TransportHooks)
 
     def start_outgoing(self, address: Address, options: Options) -> Outgoing:
         """Prepare to connect; the result connects when entered.
@@ -50,12 +44,12 @@ class PluginTransport:
             BlockedError: The address is malformed, or an option is unknown.
             PluginError: The plugin does not do what its hook must.
         """
-        outgoing: Outgoing = self._call(self._manager.hook.start_outgoing, address, options)
+        outgoing: Outgoing = self._start(self._manager.hook.start_outgoing, address, options)
         return outgoing
 
     def start_incoming(self, address: Address, options: Options) -> Incoming:
         """Prepare to listen; the result listens when entered. Errors as :meth:`start_outgoing`."""
-        incoming: Incoming = self._call(self._manager.hook.start_incoming, address, options)
+        incoming: Incoming = self._start(self._manager.hook.start_incoming, address, options)
         return incoming
 
     def capabilities(self) -> frozenset[type] | None:
@@ -75,17 +69,9 @@ class PluginTransport:
                 raise self._at_fault(hook, f"names {kind!r}, which is no type")
         return kinds
 
-    def _call(self, hook: pluggy.HookCaller, address: Address, options: Options) -> Any:
-        with blaming(hook.name, self.scheme, self.distribution):
-            result = hook(address=address, options=options)
+    def _start(self, hook: pluggy.HookCaller, address: Address, options: Options) -> Any:
+        result = self._call(hook, address=address, options=options)
         if result is None:
             raise self._at_fault(hook, f"does not take {str(address)!r}")
-        if not isinstance(result, AbstractAsyncContextManager):
-            if hasattr(result, "close"):
-                result.close()  # a coroutine: nobody will await it
-            kind = type(result).__name__
-            raise self._at_fault(hook, f"returned a {kind}, not an async context manager")
+        self._check_can_be_entered(hook, result)
         return result
-
-    def _at_fault(self, hook: pluggy.HookCaller, what: str) -> PluginError:
-        return at_fault(hook.name, self.scheme, self.distribution, what)
