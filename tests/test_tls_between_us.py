@@ -294,7 +294,7 @@ async def test_stranger_on_an_inherited_socket_ends_the_waiting(pki: str, tmp_pa
             command, pass_fds=[other.fileno()], check=False, capture_stdout=True
         )
     assert done.returncode != 0
-    assert b"is tls-creds set at the other side?" in done.stdout
+    assert b"is TLS on at the other side?" in done.stdout
 
 
 @pytest.mark.parametrize("scheme", ["exec", "file"])

@@ -89,7 +89,10 @@ def test_plugin_whose_server_is_none_is_at_fault(site: FakeDistributions) -> Non
 
 
 class Securing(ConnectionSecurity):
-    def begin(self, peer: str, host: str | None = None) -> SecureSession:
+    def begin_client(self, peer: str, host: str | None = None) -> SecureSession:
+        raise NotImplementedError
+
+    def begin_server(self, peer: str) -> SecureSession:
         raise NotImplementedError
 
 

@@ -149,7 +149,7 @@ def test_parameters_name_objects_or_paths(pki: Path, tmp_path: Path) -> None:
     ("parameters", "message"),
     [
         ({"tls_creds": "nothing"}, "'tls-creds' names no such object"),
-        ({"tls_creds": "secret0"}, "'tls-creds' names no such object"),
+        ({"tls_creds": "secret0"}, "found 'secret0', which is of another type"),
         ({"tls_creds": "server0", "tls_authz": "nothing"}, "'tls-authz' names no such object"),
         ({"tls_creds": "server0", "tls_authz": "server0"}, "'tls-authz' names no such object"),
         ({"tls_creds": "server0", "tls_authz": "/nowhere"}, "/nowhere': No such file"),

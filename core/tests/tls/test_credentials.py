@@ -24,6 +24,7 @@ from transship.tls import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from tls_pair import Ends
@@ -84,6 +85,10 @@ def test_list_of_the_revoked_that_cannot_be_read_is_no_reason_to_do_without(fold
     with pytest.raises(BlockedError, match=r"ca-crl\.pem': Is a directory"):
         load(folder)
     (folder / "ca-crl.pem").rmdir()
+    (folder / "ca-crl.pem").symlink_to("not/mounted")
+    with pytest.raises(BlockedError, match=r"ca-crl\.pem': No such file"):
+        X509Credentials(folder, Endpoint.CLIENT).context()
+    (folder / "ca-crl.pem").unlink()
     (folder / "ca-crl.pem").symlink_to("ca-crl.pem")
     with pytest.raises(BlockedError, match=r"ca-crl\.pem': Too many levels"):
         load(folder)
@@ -91,7 +96,7 @@ def test_list_of_the_revoked_that_cannot_be_read_is_no_reason_to_do_without(fold
 
 @pytest.mark.parametrize("name", ["nowhere", "a\0b", "server-cert.pem/x"])
 def test_folder_that_is_none_is_named(folder: Path, name: str) -> None:
-    with pytest.raises(BlockedError, match="tls-creds names its folder"):
+    with pytest.raises(BlockedError, match="the folder of certificates should have it"):
         load(folder / name)
 
 
@@ -128,7 +133,7 @@ async def test_source_refuses_a_destination_of_another_authority(
     assert isinstance(source, TlsError)
     assert source.hint == "it is not of the authority in ca-cert.pem"
     assert destination.hint is not None
-    assert "not of the authority in the other side's ca-cert.pem" in destination.hint
+    assert "ca-cert.pem has not the authority of our certificate" in destination.hint
 
 
 async def test_destination_refuses_a_source_of_another_authority_and_says_so(
@@ -144,7 +149,7 @@ async def test_destination_refuses_a_source_of_another_authority_and_says_so(
     source, destination = await meet(tmp_path / "mixed", folder)
     assert destination.hint == "it is not of the authority in ca-cert.pem"
     assert source.hint is not None
-    assert "not of the authority in the other side's ca-cert.pem" in source.hint
+    assert "ca-cert.pem has not the authority of our certificate" in source.hint
 
 
 async def test_source_without_a_certificate_is_refused_and_told_so(
@@ -172,7 +177,7 @@ async def test_name_or_address_in_the_certificate_is_accepted(folder: Path, name
         assert not any(isinstance(end, MigrationError) for end in ends)
 
 
-@pytest.mark.parametrize("name", [".x", "a..b", "x" * 300, "a\0b"])
+@pytest.mark.parametrize("name", [".x", "a..b", "x" * 300, "abcdefg." * 33 + "x", "a\0b"])
 async def test_what_cannot_be_a_name_is_refused(folder: Path, name: str) -> None:
     source, _ = await meet(folder, folder, hostname=name)
     assert isinstance(source, BlockedError)
@@ -197,11 +202,26 @@ async def test_expired_certificate_is_refused(tmp_path: Path, side: str) -> None
     source, destination = await meet(folder, folder)
     refusing, refused = (source, destination) if side == "server" else (destination, source)
     assert refusing.hint == "it has expired"
-    assert refused.hint == "the other side says that our certificate has expired"
+    assert refused.hint == (
+        "our certificate has expired, or the other side's ca-crl.pem is too old"
+    )
+
+
+def test_security_of_one_side_begins_no_connection_of_the_other(folder: Path) -> None:
+    with pytest.raises(BlockedError, match="of the wrong side; expected endpoint 'client'"):
+        destination_security(folder).begin_client("the server", "localhost")
+    with pytest.raises(BlockedError, match="of the wrong side; expected endpoint 'server'"):
+        source_security(folder).begin_server("the client")
 
 
 def revoke(ca: trustme.CA, folder: Path, side: str | None, until: dt.datetime) -> None:
-    """Write a list of revoked certificates."""
+    """Write a list of revoked certificates, with that of one side or none."""
+    gone = [] if side is None else [(folder / f"{side}-cert.pem").read_bytes()]
+    (folder / "ca-crl.pem").write_bytes(list_of_revoked(ca, gone, until))
+
+
+def list_of_revoked(ca: trustme.CA, revoked: Iterable[bytes], until: dt.datetime) -> bytes:
+    """What an authority has revoked, all in PEM."""
     key = serialization.load_pem_private_key(ca.private_key_pem.bytes(), None)
     issuer = x509.load_pem_x509_certificate(ca.cert_pem.bytes())
     made = (
@@ -210,8 +230,8 @@ def revoke(ca: trustme.CA, folder: Path, side: str | None, until: dt.datetime) -
         .last_update(NOW - 2 * DAY)
         .next_update(until)
     )
-    if side is not None:
-        gone = x509.load_pem_x509_certificate((folder / f"{side}-cert.pem").read_bytes())
+    for certificate in revoked:
+        gone = x509.load_pem_x509_certificate(certificate)
         made = made.add_revoked_certificate(
             x509.RevokedCertificateBuilder()
             .serial_number(gone.serial_number)
@@ -219,7 +239,7 @@ def revoke(ca: trustme.CA, folder: Path, side: str | None, until: dt.datetime) -
             .build()
         )
     signed = made.sign(key, hashes.SHA256())  # type: ignore[arg-type]
-    (folder / "ca-crl.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    return signed.public_bytes(serialization.Encoding.PEM)
 
 
 @pytest.mark.parametrize("side", ["server", "client"])
@@ -232,6 +252,48 @@ async def test_revoked_certificate_is_refused(tmp_path: Path, side: str) -> None
     refusing, refused = (source, destination) if side == "server" else (destination, source)
     assert refusing.hint == "ca-crl.pem has it"
     assert refused.hint == "the other side's ca-crl.pem has our certificate"
+
+
+def make_chained_folder(folder: Path, root: trustme.CA, between: trustme.CA) -> None:
+    """A folder whose certificates are of an authority that another has signed."""
+    make_folder(folder, ca=between)
+    root.cert_pem.write_to_path(folder / "ca-cert.pem")
+    for side in ("server", "client"):
+        path = folder / f"{side}-cert.pem"
+        path.write_bytes(path.read_bytes() + between.cert_pem.bytes())
+
+
+async def test_chain_is_trusted_where_each_of_its_authorities_has_a_list(tmp_path: Path) -> None:
+    root = trustme.CA()
+    between = root.create_child_ca()
+    make_chained_folder(tmp_path, root, between)
+    lists = [list_of_revoked(one, [], NOW + DAY) for one in (root, between)]
+    (tmp_path / "ca-crl.pem").write_bytes(b"".join(lists))
+    async with unix_pair() as pair:
+        ends = await secure_both(pair, source_security(tmp_path), destination_security(tmp_path))
+        assert not any(isinstance(end, MigrationError) for end in ends)
+
+
+async def test_chain_with_a_revoked_authority_is_refused(tmp_path: Path) -> None:
+    root = trustme.CA()
+    between = root.create_child_ca()
+    make_chained_folder(tmp_path, root, between)
+    lists = [
+        list_of_revoked(root, [between.cert_pem.bytes()], NOW + DAY),
+        list_of_revoked(between, [], NOW + DAY),
+    ]
+    (tmp_path / "ca-crl.pem").write_bytes(b"".join(lists))
+    source, _ = await meet(tmp_path, tmp_path)
+    assert source.hint == "ca-crl.pem has it"
+
+
+async def test_chain_is_refused_where_one_of_its_authorities_has_no_list(tmp_path: Path) -> None:
+    root = trustme.CA()
+    between = root.create_child_ca()
+    make_chained_folder(tmp_path, root, between)
+    (tmp_path / "ca-crl.pem").write_bytes(list_of_revoked(between, [], NOW + DAY))
+    source, _ = await meet(tmp_path, tmp_path)
+    assert source.hint == "ca-crl.pem has no list of the authority that signed it"
 
 
 async def test_list_of_the_revoked_that_is_too_old_is_said_to_be(tmp_path: Path) -> None:

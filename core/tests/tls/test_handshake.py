@@ -45,13 +45,13 @@ async def test_destination_refuses_what_is_not_tls(
         with trio.fail_after(10), pytest.raises(TlsError) as caught:
             await destination_security(pki).secure(destination)
         if what != "long message":
-            assert caught.value.hint == "what came is not TLS: is tls-creds set at the other side?"
+            assert caught.value.hint == "what came is not TLS: is TLS on at the other side?"
 
 
 async def test_source_refuses_a_destination_that_speaks_no_tls(pki: Path) -> None:
     async with unix_pair() as (source, destination):
         await destination.send_return(b"\0\2\0\4....")
-        with trio.fail_after(10), pytest.raises(TlsError, match="is tls-creds set"):
+        with trio.fail_after(10), pytest.raises(TlsError, match="is TLS on at the other side"):
             await source_security(pki).secure(source)
 
 
@@ -172,8 +172,10 @@ def test_answers_that_a_peer_never_takes_are_bounded(pki: Path) -> None:
     agree(source, destination)
     destination._leaving.write(bytes(65 * 1024))  # as refusals of new handshakes pile up
     destination.arrived(memoryview(b"".join(source.encrypt([b"x"]))))
-    with pytest.raises(TlsError, match="keeps asking"):
-        destination.decrypt_into(memoryview(bytearray(100)))
+    for _ in range(2):  # once it has failed, what comes may have a gap
+        with pytest.raises(TlsError, match="keeps asking"):
+            destination.decrypt_into(memoryview(bytearray(100)))
+        destination._leaving.read()
 
 
 needs_openssl = pytest.mark.skipif(

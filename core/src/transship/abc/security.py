@@ -38,21 +38,32 @@ class ChannelSecurity(ABC):
 class ConnectionSecurity(ABC):
     """The same for connections that are no channels, such as those to a server of disks.
 
-    Who is given one, and has a connection that it does not secure, is wrong: what cannot be secured
-    is refused.
+    Whoever is given one secures every connection with it, or refuses to connect.
     """
 
     @abstractmethod
-    def begin(self, peer: str, host: str | None = None) -> SecureSession:
-        """Prepare to secure one connection, before anything is sent for that.
+    def begin_client(self, peer: str, host: str | None = None) -> SecureSession:
+        """Prepare to secure a connection to a server; nothing is sent for that yet.
 
         Args:
             peer: Who is at the other end, for people.
-            host: The name by which the server was looked for, if this side is the client and there
-                is one; its certificate must have it, unless another name was asked for.
+            host: The name by which the server was looked for, if there is one; its certificate must
+                have it, unless this object knows another.
 
         Raises:
-            BlockedError: There is no name to look for, or it cannot be one.
+            BlockedError: There is no name to look for, or it cannot be one; or this secures the
+                connections of a server.
+        """
+
+    @abstractmethod
+    def begin_server(self, peer: str) -> SecureSession:
+        """Prepare to secure the connection of a client; nothing is sent for that yet.
+
+        Args:
+            peer: Who is at the other end, for people.
+
+        Raises:
+            BlockedError: This secures the connections of a client.
         """
 
 
@@ -73,7 +84,8 @@ class SecureSession(ABC):
             Whether it is over, with a peer that may be trusted; if not, more must arrive first.
 
         Raises:
-            TlsError: It failed. What is leaving then tells the peer.
+            TlsError: It failed; what is leaving then tells the peer, unless the handshake was over
+                and this side does not want that peer.
         """
 
     @abstractmethod

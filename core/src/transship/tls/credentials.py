@@ -24,7 +24,7 @@ _REVOKED: Final = "ca-crl.pem"
 
 
 class Endpoint(enum.Enum):
-    """Which side of a handshake: the source is the client."""
+    """Which side of a handshake: a migration's source is the client."""
 
     CLIENT = "client"
     SERVER = "server"
@@ -35,8 +35,9 @@ class X509Credentials:
     """A folder with ``ca-cert.pem``, ``{server,client}-cert.pem``, ``{server,client}-key.pem``.
 
     Args:
-        folder: Where they are. ``ca-crl.pem``, a list of revoked certificates, is used if it is
-            there. A client needs a certificate of its own only if the server wants to see one.
+        folder: Where they are. ``ca-crl.pem`` is used if it is there, and has a list of what is
+            revoked by each authority of a chain. A client needs a certificate of its own only if
+            the server wants to see one.
         endpoint: Which of them to use.
         verify_peer: Whether the peer must have a certificate that the authority has signed.
         password: Of the key, if it is encrypted.
@@ -70,8 +71,25 @@ class X509Credentials:
             self._load_trusted(context, _CA)
             if _is_there(self.folder / _REVOKED):
                 self._load_trusted(context, _REVOKED)
-                context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+                context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
         return context
+
+    def check_of(self, endpoint: Endpoint, name: str = "") -> None:
+        """Make sure that they are of one side.
+
+        Args:
+            endpoint: Which.
+            name: What they are called; their folder, if empty.
+
+        Raises:
+            BlockedError: They are of the other.
+        """
+        if self.endpoint is not endpoint:
+            raise BlockedError(
+                f"the credentials {name or str(self.folder)!r} are of the wrong side",
+                expected=f"endpoint {endpoint.value!r}",
+                found=f"endpoint {self.endpoint.value!r}",
+            )
 
     def _load_own(self, context: ssl.SSLContext, certificate: Path, key: Path) -> None:
         try:
@@ -97,8 +115,8 @@ class X509Security(ChannelSecurity, ConnectionSecurity):
 
     Args:
         credentials: Of this side; loaded now.
-        hostname: The name that the destination's certificate must have; None for the host by
-            which it is looked for. Of no meaning to a server.
+        hostname: The name that the server's certificate must have; None for the host by which it
+            is looked for. Of no meaning to a server.
         access: Whom a server lets in; None for everybody whom it has verified.
 
     Raises:
@@ -126,20 +144,24 @@ class X509Security(ChannelSecurity, ConnectionSecurity):
     def _is_client(self) -> bool:
         return self._credentials.endpoint is Endpoint.CLIENT
 
-    def begin(self, peer: str, host: str | None = None) -> Session:
-        """Prepare one connection; see :meth:`~transship.abc.ConnectionSecurity.begin`."""
-        return Session(
-            self._context,
-            peer,
-            server_side=not self._is_client,
-            hostname=self._name_of(peer, host) if self._is_client else None,
-            access=None if self._is_client else self._access,
-        )
+    def begin_client(self, peer: str, host: str | None = None) -> Session:
+        """Prepare one; see :meth:`~transship.abc.ConnectionSecurity.begin_client`."""
+        self._credentials.check_of(Endpoint.CLIENT)
+        name = self._name_of(peer, host)
+        return Session(self._context, peer, server_side=False, hostname=name)
+
+    def begin_server(self, peer: str) -> Session:
+        """Prepare one; see :meth:`~transship.abc.ConnectionSecurity.begin_server`."""
+        self._credentials.check_of(Endpoint.SERVER)
+        return Session(self._context, peer, server_side=True, access=self._access)
 
     async def secure(self, channel: Channel) -> Channel:
         """Shake hands; see :meth:`~transship.abc.ChannelSecurity.secure`."""
         wire = Wire(channel, source_side=self._is_client)
-        session = self.begin(channel.peer, channel.host)
+        if self._is_client:
+            session = self.begin_client(channel.peer, channel.host)
+        else:
+            session = self.begin_server(channel.peer)
         await shake_hands(session, wire, channel.peer)
         return TlsChannel(channel, session, source_side=self._is_client, secure=self.secure)
 
@@ -168,7 +190,7 @@ def _is_there(path: Path) -> bool:
         BlockedError: Nobody can say.
     """
     try:
-        path.stat()
+        path.lstat()  # a link that leads nowhere is there
     except FileNotFoundError:
         return False
     except (OSError, ValueError) as error:
@@ -178,7 +200,9 @@ def _is_there(path: Path) -> bool:
 
 def _unusable(path: Path, error: OSError | ValueError) -> BlockedError:
     reason = error.strerror if isinstance(error, OSError) else error
-    return BlockedError(f"{str(path)!r}: {reason}", hint="tls-creds names its folder")
+    return BlockedError(
+        f"{str(path)!r}: {reason}", hint="the folder of certificates should have it"
+    )
 
 
 def _without_zone(host: str | None) -> str | None:

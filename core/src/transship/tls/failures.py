@@ -8,7 +8,7 @@ from typing import Final
 
 from transship.errors import TlsError
 
-_NO_TLS: Final = "what came is not TLS: is tls-creds set at the other side?"
+_NO_TLS: Final = "what came is not TLS: is TLS on at the other side?"
 _OLD: Final = "one side offers TLS 1.1 or older; both need 1.2 or 1.3"
 
 _HINTS: Final = {
@@ -26,12 +26,13 @@ _VERSION: Final = re.compile(r"^(sslv3|tlsv1\d?) (?=alert )")
 
 _ALERTS: Final = {
     "bad certificate": "the other side refuses our certificate; its own output says why",
-    "certificate expired": "the other side says that our certificate has expired",
+    "certificate expired": "our certificate has expired, or the other side's ca-crl.pem is too old",
     "certificate required": "the other side wants a client certificate: our folder lacks one",
     "certificate revoked": "the other side's ca-crl.pem has our certificate",
     "handshake failure": "the other side refuses us; its own output says why",
     "protocol version": _OLD,
-    "unknown ca": "our certificate is not of the authority in the other side's ca-cert.pem",
+    "unknown ca": "the other side's ca-cert.pem has not the authority of our certificate, or its "
+    "ca-crl.pem no list of that one",
 }
 """By what the other side says before it closes. The names of the versions before it differ."""
 
@@ -69,6 +70,6 @@ def untrusted(peer: str, error: ssl.SSLError) -> TlsError:
 
 def plain_reason(error: Exception) -> str:
     """Why, in words; the library's own names are all capitals."""
-    reason = error.reason if isinstance(error, ssl.SSLError) else None
+    reason: str | None = getattr(error, "reason", None)
     words = (reason or str(error)).replace("_", " ").lower()
     return _VERSION.sub("", words)

@@ -100,13 +100,8 @@ def _credentials(name: str, endpoint: Endpoint, objects: Mapping[str, object]) -
         return X509Credentials(Path(name), endpoint)
     found = objects.get(name)
     if not isinstance(found, X509Credentials):
-        raise _no_such("tls-creds", name)
-    if found.endpoint is not endpoint:
-        raise BlockedError(
-            f"the credentials {name!r} are of the wrong side",
-            expected=f"endpoint {endpoint.value!r}",
-            found=f"endpoint {found.endpoint.value!r}",
-        )
+        raise _no_such("tls-creds", name, found)
+    found.check_of(endpoint, name)
     return found
 
 
@@ -142,12 +137,13 @@ def _access(name: str, objects: Mapping[str, object]) -> AccessList | None:
             return file.read()
         case AccessList() as rules:
             return rules
-    raise _no_such("tls-authz", name)
+        case other:
+            raise _no_such("tls-authz", name, other)
 
 
-def _no_such(parameter: str, name: str) -> BlockedError:
+def _no_such(parameter: str, name: str, other: object) -> BlockedError:
     return BlockedError(
         f"parameter {parameter!r} names no such object",
         expected="one made with object-add, or a path with a slash in it",
-        found=repr(name),
+        found=repr(name) if other is None else f"{name!r}, which is of another type",
     )

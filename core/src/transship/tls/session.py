@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from transship.abc.security import SecureSession
 from transship.errors import BlockedError, TlsError
-from transship.tls.failures import untrusted
+from transship.tls.failures import plain_reason, untrusted
 from transship.tls.names import distinguished_name, shown
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Session(SecureSession):
     Args:
         context: Keys, trust and limits.
         peer: Who is at the other end, for people.
-        server_side: Whether this is the destination.
+        server_side: Whether this is the server.
         hostname: What the peer's certificate must be for, if that is checked.
         access: Whom to let in of those whom the context verifies; None for all of them.
 
@@ -59,10 +59,10 @@ class Session(SecureSession):
             self._ssl = context.wrap_bio(
                 self._arrived, self._leaving, server_side=server_side, server_hostname=hostname
             )
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, ssl.SSLError) as error:
             raise BlockedError(
-                f"{hostname!r} cannot be a name in a certificate: {error}",
-                hint="set tls-hostname to the name of the destination",
+                f"{hostname!r} cannot be a name in a certificate: {plain_reason(error)}",
+                hint="set tls-hostname to the name in the server's certificate",
             ) from error
         self._lock = threading.Lock()
         self._held = bytearray()
@@ -144,7 +144,8 @@ class Session(SecureSession):
             except ssl.SSLError as error:
                 raise self._failed(error) from error
             if self._leaving.pending > _OWED_BYTES:
-                raise TlsError(f"{self._peer} keeps asking for answers of TLS itself")
+                self._failure = ssl.SSLError("it keeps asking for answers, and takes none")
+                self._refuse_if_failed()
             return count
 
     def _let_in(self, access: AccessList) -> None:

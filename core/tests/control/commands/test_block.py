@@ -221,7 +221,7 @@ async def test_disks_go_over_tls_with_the_credentials_of_each_side(
     [
         ({"tls-creds": "nosuch"}, "'tls-creds' names no such object"),
         ({"tls-creds": ""}, "'tls-creds' names no such object"),
-        ({"tls-creds": "rules"}, "'tls-creds' names no such object"),
+        ({"tls-creds": "rules"}, "found 'rules', which is of another type"),
         ({"tls-creds": "/no/such/folder"}, "No such file or directory"),
     ],
 )

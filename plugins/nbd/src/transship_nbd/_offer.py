@@ -137,7 +137,7 @@ class Offer:
                 self._refuse(option, Reply.ERR_INVALID, "it has data, and should have none")
             else:
                 self._reply(option, Reply.ACK)
-                self._wire.secure(security.begin("the client"))
+                self._wire.secure(security.begin_server("the client"))
                 return
         raise NotServedError(f"it has asked for more than {_MOST_OPTIONS} things in plain")
 

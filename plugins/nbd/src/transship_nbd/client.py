@@ -245,7 +245,7 @@ class NbdDevice(BlockDevice):
         session = None
         if self._security is not None:
             host = address.tls_hostname or address.host or None
-            session = self._security.begin("the server", host)
+            session = self._security.begin_client("the server", host)
         try:
             wire = Wire(_open_socket(address), str(address), address.open_timeout_s)
             try:
