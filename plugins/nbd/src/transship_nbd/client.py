@@ -238,11 +238,18 @@ class NbdDevice(BlockDevice):
         if self._is_closed:
             raise OSError(errno.EBADF, f"{self._address} was closed")
         last = self._last_interrupt
-        connection = self._connection = self._connect(last)
-        if self._last_interrupt is not last:  # who does it now finds the connection
-            self._disconnect()
-            raise ConnectError(f"cannot connect to {self._address}: it was interrupted")
+        interrupted = ConnectError(f"cannot connect to {self._address}: it was interrupted")
+        try:
+            connection = self._connect(last)
+        except ConnectError as error:
+            if self._last_interrupt is last:
+                raise
+            raise interrupted from error
         self._facts = connection.facts
+        self._connection = connection
+        if self._last_interrupt is not last:  # who interrupts from now on finds the connection
+            self._disconnect()
+            raise interrupted
         return connection
 
     def _connect(self, last_interrupt: object) -> Connection:
