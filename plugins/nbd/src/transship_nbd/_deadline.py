@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import errno
-import time
 from dataclasses import dataclass
+from time import monotonic
 from typing import Self, final
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # to freeze it would double the time to make one, which is for each message
 class Deadline:
-    """A time by which calls end.
+    """A time by which calls end; not to be changed.
 
     Args:
         at_s: When, by the monotonic clock.
@@ -26,16 +26,16 @@ class Deadline:
     @classmethod
     def after(cls, time_s: float) -> Self:
         """For one message that begins now."""
-        return cls(time.monotonic() + time_s, time_s)
+        return cls(monotonic() + time_s, time_s)
 
     @classmethod
     def of_negotiation(cls, time_s: float) -> Self:
         """For a whole negotiation that begins now."""
-        return cls(time.monotonic() + time_s, time_s, is_of_negotiation=True)
+        return cls(monotonic() + time_s, time_s, is_of_negotiation=True)
 
     def left_s(self) -> float:
         """How long it is until then; not above 0 if it is over."""
-        return self.at_s - time.monotonic()
+        return self.at_s - monotonic()
 
     def missed(self, peer: str, what: str) -> TimeoutError:
         """The error for a peer that is too slow: in what."""

@@ -126,10 +126,13 @@ class SocketBytes:
 
         Where one call may take as long as the last the system is not told again.
         """
-        left_s = min(deadline.left_s(), _LONGEST_S)
+        left_s = deadline.left_s()
+        if -_SLACK_S < self._limits_s[option] - left_s < _SLACK_S and left_s > 0:
+            return True  # the usual case
         if left_s <= 0:
             return False
-        if abs(self._limits_s[option] - left_s) > _SLACK_S:
+        left_s = min(left_s, _LONGEST_S)
+        if left_s != self._limits_s[option]:
             seconds = int(left_s)
             limit = _TIMEVAL.pack(seconds, max(1, int((left_s - seconds) * 1_000_000)))
             self._socket.setsockopt(socket.SOL_SOCKET, option, limit)

@@ -107,7 +107,8 @@ class Wire:
         """The same, but the first byte may take as long as it likes."""
         while not (count := self._bytes.receive_some(first, self._deadline())):
             pass
-        self.receive_into(first[count:])
+        if count < len(first):
+            self.receive_into(first[count:])
 
     def end(self) -> None:
         """Say that nothing follows, where that is said: over TLS. Never fails, and is short."""
