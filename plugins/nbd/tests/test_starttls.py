@@ -16,10 +16,10 @@ from nbd_certificates import of_client, of_server
 from nbd_peers import PATIENCE_S, Exporting, scripted_server
 from nbd_raw import Client, answer, greet, receive, receive_option, string
 
+from transship.abc import SecureSession
 from transship.errors import ConnectError, TlsError
 from transship.testing.memory_device import MemoryDevice
 from transship.tls import Endpoint, X509Credentials
-from transship.tls.session import Session
 from transship_nbd import _protocol as nbd
 from transship_nbd._offer import Offer
 from transship_nbd._protocol import Command, Info, Option, Reply, Transmission
@@ -28,8 +28,10 @@ from transship_nbd.client import connect
 from transship_nbd.server import Export
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from transship.buffers import Buffer
 
 SIZE = 1 << 20
 
@@ -278,26 +280,46 @@ def test_client_has_one_time_for_all_of_its_negotiation(
         theirs.close()
 
 
-@pytest.mark.parametrize("said", [NOT_TLS["http"], b"\x16\x03\x01"], ids=["http", "half a record"])
-def test_nothing_goes_in_plain_behind_a_handshake_that_failed(pki: Path, said: bytes) -> None:
+class Unsuccessful(SecureSession):
+    """A session that never comes about; what is given to it to be encrypted stays plain."""
+
+    def __init__(self, failure: TlsError | None) -> None:
+        self._failure = failure
+
+    def shake_hands(self) -> bool:
+        if self._failure is not None:
+            raise self._failure
+        return False
+
+    def leaving(self) -> bytes:
+        return b"hello or alert"
+
+    def arrived(self, encrypted: memoryview) -> None:
+        pass
+
+    def encrypt(self, segments: Sequence[Buffer]) -> Iterator[bytes]:
+        yield from map(bytes, segments)
+
+    def decrypt_into(self, target: memoryview) -> int | None:
+        return len(target)
+
+    def farewell(self) -> bytes:
+        return b"farewell"
+
+
+@pytest.mark.parametrize("failure", [TlsError("no"), None], ids=["no trust", "no time"])
+def test_nothing_goes_over_a_wire_whose_handshake_has_failed(failure: TlsError | None) -> None:
     ours, theirs = socket.socketpair()
     wire = Wire(ours, "the server", 0.2)
-    session = Session(
-        X509Credentials(pki, Endpoint.CLIENT).context(),
-        "the server",
-        server_side=False,
-        hostname="localhost",
-    )
     with theirs:
-        theirs.sendall(said)
         with pytest.raises((TlsError, TimeoutError)):
-            wire.secure(session)
+            wire.secure(Unsuccessful(failure))
         for call in (lambda: wire.send(b"secret"), lambda: wire.receive(1)):
             with pytest.raises(OSError, match="the handshake has not succeeded"):
                 call()
         wire.end()
         wire.close()
-        assert b"secret" not in theirs.recv(65536)
+        assert theirs.recv(65536) == b"hello or alert"
 
 
 def test_client_that_ends_the_negotiation_over_tls_is_told_that_it_is_the_end(
