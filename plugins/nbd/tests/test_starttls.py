@@ -272,7 +272,7 @@ def test_client_has_one_time_for_all_of_its_negotiation(
     try:
         with pytest.raises(TimeoutError, match=r"the negotiation may go on for 1 s"):
             Offer(wire, {"disk": Export(device)}, 1.0, of_server(pki)).negotiate()
-        assert time.monotonic() - began < 1.3
+        assert time.monotonic() - began < 1.6
     finally:
         wire.close()
         over.set()
