@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from nbd_peers import PATIENCE_S
 
@@ -13,6 +13,7 @@ from transship_nbd._protocol import Option, Reply
 if TYPE_CHECKING:
     import ssl
     from pathlib import Path
+    from types import TracebackType
 
 
 def string(text: bytes) -> bytes:
@@ -29,6 +30,17 @@ class Client:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(PATIENCE_S)
         self.socket.connect(str(path))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.socket.close()
 
     def receive(self, length: int) -> bytes:
         data = b""

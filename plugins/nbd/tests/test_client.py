@@ -16,12 +16,14 @@ from nbd_peers import PATIENCE_S, QEMU_NBD_MISSING, QemuNbd, make_image, owned
 from transship.abc import Address, Disk, Extent
 from transship.errors import BlockedError, ConnectError, LocalError
 from transship.plugin.discovery import find_block_devices
+from transship_nbd._protocol import Command
 from transship_nbd.client import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from transship_nbd._connection import Connection
     from transship_nbd.client import NbdDevice
 
 MIB = 1 << 20
@@ -343,8 +345,45 @@ def test_interrupt_ends_a_call_to_a_server_that_hangs_and_the_device_can_be_had_
 def test_interrupt_ends_an_acquisition_from_a_server_that_hangs(server: QemuNbd) -> None:
     device = connect(server.uri)
     os.kill(server.process.pid, signal.SIGSTOP)
-    assert "cannot be had" in interrupted(device, device.acquire)
+    assert "it was interrupted" in interrupted(device, device.acquire)
     device.close()
+
+
+def test_interrupt_between_a_negotiation_and_its_end_is_not_lost(
+    server: QemuNbd, device: NbdDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.release()
+    connect_as_ever = device._connect
+
+    def connect_and_be_interrupted(*arguments: object) -> Connection:
+        connection = connect_as_ever(*arguments)
+        device.interrupt()
+        return connection
+
+    monkeypatch.setattr(device, "_connect", connect_and_be_interrupted)
+    with pytest.raises(LocalError, match="it was interrupted"):
+        device.acquire()
+    monkeypatch.undo()
+    device.acquire()
+    device.write(0, b"again")
+
+
+def test_nothing_is_asked_behind_the_farewell(device: NbdDevice) -> None:
+    connection = device._connection
+    assert connection is not None
+    say_as_ever = connection._say_farewell
+    errors: list[OSError] = []
+
+    def ask_and_say() -> None:
+        try:
+            connection.call(Command.FLUSH)
+        except OSError as error:
+            errors.append(error)
+        say_as_ever()
+
+    connection._say_farewell = ask_and_say  # type: ignore[method-assign]
+    device.close()
+    assert [error.errno for error in errors] == [errno.EBADF]
 
 
 def test_time_to_connect_can_be_said_apart(server: QemuNbd) -> None:

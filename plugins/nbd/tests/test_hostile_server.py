@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import socket
 import struct
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,8 +20,7 @@ from transship_nbd._protocol import Chunk, Info, Option, Reply, Transmission
 from transship_nbd.client import connect
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     Script = Callable[[socket.socket], None]
@@ -176,7 +178,8 @@ def test_server_that_says_nothing_is_given_up_after_the_time_out(place: Path) ->
         receive(connection, 1)
 
     with scripted_server(place / "socket", silent) as uri:
-        with pytest.raises(ConnectError, match=r"says nothing for 0\.2 s"):
+        why = r"the server says nothing; the negotiation may go on for 0\.2 s"
+        with pytest.raises(ConnectError, match=why):
             connect(uri, {"timeout": "0.2"})
 
 
@@ -191,6 +194,46 @@ def test_server_that_says_a_byte_at_a_time_is_given_up(place: Path) -> None:
     with scripted_server(place / "socket", slow) as uri:
         with pytest.raises(ConnectError, match=r"for 0\.3 s"):
             connect(uri, {"timeout": "0.3"})
+
+
+def drips(pieces: Iterable[bytes], every_s: float = 0.1) -> Script:
+    """Says one piece after the other, each in good time."""
+
+    def script(connection: socket.socket) -> None:
+        over = threading.Event()
+        for piece in pieces:
+            connection.sendall(piece)
+            over.wait(every_s)
+
+    return script
+
+
+def test_server_that_answers_on_and_on_is_given_up_in_the_time_of_one_negotiation(
+    place: Path,
+) -> None:
+    greeting = nbd.GREETING.pack(nbd.SERVER_MAGIC, nbd.OPTION_MAGIC, 3)
+    more = nbd.OPTION_REPLY.pack(nbd.REPLY_MAGIC, Option.STRUCTURED_REPLY, 77, 0)
+    with scripted_server(place / "socket", drips([greeting, *[more] * 60])) as uri:
+        began = time.monotonic()
+        with pytest.raises(ConnectError, match=r"the negotiation may go on for 0\.5 s"):
+            connect(uri, {"open-timeout": "0.5"})
+        assert time.monotonic() - began < 1.5
+
+
+def test_places_of_one_host_share_the_time_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.ExitStack() as waiting:
+        full = waiting.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        place = full.getsockname()
+        for _ in range(8):  # more than it keeps waiting: the next has no answer
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(place)
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", place)] * 4
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        began = time.monotonic()
+        with pytest.raises(ConnectError, match=r"does not take the connection.* for 0\.5 s"):
+            connect("nbd://somewhere/", {"open-timeout": "0.5"})
+        assert time.monotonic() - began < 1.5
 
 
 # The transmission

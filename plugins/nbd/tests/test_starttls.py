@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import socket
 import ssl
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -13,17 +16,22 @@ from nbd_certificates import of_client, of_server
 from nbd_peers import PATIENCE_S, Exporting, scripted_server
 from nbd_raw import Client, answer, greet, receive, receive_option, string
 
-from transship.errors import ConnectError
+from transship.abc import SecureSession
+from transship.errors import ConnectError, TlsError
 from transship.testing.memory_device import MemoryDevice
 from transship.tls import Endpoint, X509Credentials
 from transship_nbd import _protocol as nbd
+from transship_nbd._offer import Offer
 from transship_nbd._protocol import Command, Info, Option, Reply, Transmission
+from transship_nbd._wire import Wire
 from transship_nbd.client import connect
 from transship_nbd.server import Export
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from transship.buffers import Buffer
 
 SIZE = 1 << 20
 
@@ -227,17 +235,180 @@ def test_client_may_be_silent_between_messages_and_not_within_one(
 ) -> None:
     monkeypatch.setattr("transship_nbd.server._STALL_S", 0.2)
     with Exporting({"disk": Export(device)}, f"{place}/socket", of_server(pki)):
-        client = Client(place / "socket")
-        client.greet()
-        client.start_tls(context)
-        assert client.ask(Option.GO, CHOOSE)[-1] == (Reply.ACK, b"")
-        for _ in range(2):
-            time.sleep(0.5)
-            assert client.request(Command.FLUSH, 0, 0) == 0
-        client.socket.sendall(b"\x25")
-        with pytest.raises(ssl.SSLEOFError):
-            client.socket.recv(1)
-        client.socket.close()
+        with Client(place / "socket") as client:
+            client.greet()
+            client.start_tls(context)
+            assert client.ask(Option.GO, CHOOSE)[-1] == (Reply.ACK, b"")
+            for _ in range(2):
+                time.sleep(0.5)
+                assert client.request(Command.FLUSH, 0, 0) == 0
+            client.socket.sendall(b"\x25")
+            with pytest.raises((ssl.SSLEOFError, ConnectionError)):  # by Python 3.13 a broken pipe
+                client.socket.recv(1)
+
+
+@pytest.mark.parametrize("late_in", ["greeting", "options", "handshake"])
+def test_client_has_one_time_for_all_of_its_negotiation(
+    device: MemoryDevice, place: Path, pki: Path, late_in: str
+) -> None:
+    ours, theirs = socket.socketpair()
+    wire = Wire(ours, "the client", 1.0)
+    pieces = {
+        "greeting": [b"", b"\0", b"\0", b"\0"],
+        "options": [nbd.CLIENT_FLAGS.pack(3), *[option(Option.LIST)] * 60],
+        "handshake": [nbd.CLIENT_FLAGS.pack(3) + option(Option.STARTTLS), b"\x16\x03\x01"],
+    }[late_in]
+
+    def drip() -> None:
+        with contextlib.suppress(OSError):
+            for piece in pieces:
+                over.wait(0.7)
+                theirs.sendall(piece)
+
+    over = threading.Event()
+    dripping = threading.Thread(target=drip)
+    dripping.start()
+    began = time.monotonic()
+    try:
+        with pytest.raises(TimeoutError, match=r"the negotiation may go on for 1 s"):
+            Offer(wire, {"disk": Export(device)}, 1.0, of_server(pki)).negotiate()
+        assert time.monotonic() - began < 1.6
+    finally:
+        wire.close()
+        over.set()
+        dripping.join()
+        theirs.close()
+
+
+class Unsuccessful(SecureSession):
+    """A session that never comes about; what is given to it to be encrypted stays plain."""
+
+    def __init__(self, failure: TlsError | None) -> None:
+        self._failure = failure
+
+    def shake_hands(self) -> bool:
+        if self._failure is not None:
+            raise self._failure
+        return False
+
+    def leaving(self) -> bytes:
+        return b"hello or alert"
+
+    def arrived(self, encrypted: memoryview) -> None:
+        pass
+
+    def encrypt(self, segments: Sequence[Buffer]) -> Iterator[bytes]:
+        yield from map(bytes, segments)
+
+    def decrypt_into(self, target: memoryview) -> int | None:
+        return len(target)
+
+    def farewell(self) -> bytes:
+        return b"farewell"
+
+
+@pytest.mark.parametrize("failure", [TlsError("no"), None], ids=["no trust", "no time"])
+def test_nothing_goes_over_a_wire_whose_handshake_has_failed(failure: TlsError | None) -> None:
+    ours, theirs = socket.socketpair()
+    wire = Wire(ours, "the server", 0.2)
+    with theirs:
+        with pytest.raises((TlsError, TimeoutError)):
+            wire.secure(Unsuccessful(failure))
+        for call in (lambda: wire.send(b"secret"), lambda: wire.receive(1)):
+            with pytest.raises(OSError, match="the handshake has not succeeded"):
+                call()
+        wire.end()
+        wire.close()
+        assert theirs.recv(65536) == b"hello or alert"
+
+
+def test_client_that_ends_the_negotiation_over_tls_is_told_that_it_is_the_end(
+    client: Client, context: ssl.SSLContext
+) -> None:
+    client.greet()
+    client.start_tls(context)
+    assert client.ask(Option.ABORT) == [(Reply.ACK, b"")]
+    assert client.socket.recv(1) == b""  # a cut would be an SSLEOFError
+
+
+def test_client_that_breaks_the_rules_over_tls_is_told_that_it_is_the_end(
+    client: Client, context: ssl.SSLContext
+) -> None:
+    client.greet()
+    client.start_tls(context)
+    client.socket.sendall(bytes(nbd.OPTION.size))
+    assert client.socket.recv(1) == b""
+
+
+# What the log says
+
+
+def logged(caplog: pytest.LogCaptureFixture, server: Exporting) -> tuple[str, str]:
+    """How a client ended that is alone: level and message."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (records := [one for one in caplog.records if "NBD client" in one.message]):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert len(records) == 1
+    return records[0].levelname, records[0].message
+
+
+TURNED_AWAY: dict[str, tuple[bytes, str]] = {
+    "plain, and it leaves": (option(Option.LIST) + option(Option.ABORT), "it goes in plain"),
+    "plain, and it is gone": (option(Option.LIST), "it goes in plain, and TLS comes first"),
+    "plain, as of old": (option(Option.EXPORT_NAME, b"disk"), "it wants an export in plain"),
+    "garbage": (b"GET / HTTP/1.1\r\n\r\n", "which begins no option"),
+    "garbage for TLS": (option(Option.STARTTLS) + NOT_TLS["http"], "TLS with the client failed"),
+}
+
+
+@pytest.mark.parametrize("case", TURNED_AWAY)
+def test_who_is_turned_away_is_named_in_a_warning(
+    client: Client, server: Exporting, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    said, why = TURNED_AWAY[case]
+    client.greet()
+    client.socket.sendall(said)
+    client.socket.shutdown(socket.SHUT_WR)
+    level, message = logged(caplog, server)
+    who = f"the NBD client with pid {os.getpid()} of uid {os.getuid()} was turned away: "
+    assert level == "WARNING"
+    assert message.startswith(who)
+    assert why in message
+
+
+@pytest.mark.parametrize("last", [b"", option(Option.STARTTLS)], ids=["options", "handshake"])
+def test_who_does_not_go_on_is_turned_away_with_a_warning(
+    device: MemoryDevice,
+    pki: Path,
+    last: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("transship_nbd.server._STALL_S", 0.3)
+    where = "nbds://127.0.0.1:0"
+    with Exporting({"disk": Export(device)}, where, of_server(pki)) as server:
+        port = int(server.uri.rpartition(":")[2].partition("/")[0])
+        with socket.create_connection(("127.0.0.1", port)) as silent:
+            silent.sendall(nbd.CLIENT_FLAGS.pack(3) + last)
+            level, message = logged(caplog, server)
+            host, ours = silent.getsockname()
+    assert level == "WARNING"
+    assert message.startswith(f"the NBD client at {host}:{ours} was turned away: the client ")
+    assert message.endswith("the negotiation may go on for 0.3 s")
+
+
+@pytest.mark.parametrize("said", [b"", option(Option.ABORT), option(Option.STARTTLS)])
+def test_client_that_merely_leaves_is_no_warning(
+    client: Client, server: Exporting, said: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    client.greet()
+    client.socket.sendall(said)
+    client.socket.shutdown(socket.SHUT_WR)
+    level, message = logged(caplog, server)
+    assert (level, " is not served: " in message) == ("INFO", True)
 
 
 def test_end_of_a_session_is_said_to_the_client(client: Client, context: ssl.SSLContext) -> None:
@@ -260,9 +431,18 @@ def refused(place: Path, pki: Path, script: Callable[[socket.socket], None]) -> 
 
 
 @pytest.mark.parametrize(
-    "kind", [Reply.ERR_UNSUP, Reply.ERR_POLICY, Reply.ERR_INVALID, Reply.ERR_SHUTDOWN, 1 << 31]
+    ("kind", "reason"),
+    [
+        (Reply.ERR_UNSUP, "it has no TLS, and TLS is asked for"),
+        (Reply.ERR_POLICY, "it has no TLS, and TLS is asked for"),
+        (Reply.ERR_INVALID, "it does not go over to TLS: error 0x80000003"),
+        (Reply.ERR_SHUTDOWN, "it does not go over to TLS: it is shutting down"),
+        (1 << 31, "it does not go over to TLS: error 0x80000000"),
+    ],
 )
-def test_client_asks_for_nothing_if_there_is_no_tls(place: Path, pki: Path, kind: int) -> None:
+def test_client_asks_for_nothing_if_there_is_no_tls(
+    place: Path, pki: Path, kind: int, reason: str
+) -> None:
     heard: list[int] = []
 
     def script(connection: socket.socket) -> None:
@@ -273,8 +453,17 @@ def test_client_asks_for_nothing_if_there_is_no_tls(place: Path, pki: Path, kind
         assert not connection.recv(1)
 
     why = refused(place, pki, script)
-    assert "it has no TLS, and TLS is asked for: not today" in why
+    assert f"{reason}: not today" in why
     assert heard == [Option.STARTTLS, Option.ABORT]
+
+
+def test_client_is_not_content_with_more_than_consent(place: Path, pki: Path) -> None:
+    def script(connection: socket.socket) -> None:
+        greet(connection)
+        answer(connection, receive_option(connection), (Reply.ACK, b"more"))
+        assert not connection.recv(1)
+
+    assert "its consent to STARTTLS has 4 bytes too many" in refused(place, pki, script)
 
 
 @pytest.mark.parametrize("kind", [Reply.SERVER, Reply.INFO, 77])
@@ -351,3 +540,40 @@ def test_server_may_answer_over_tls_as_ever(place: Path, pki: Path) -> None:
         assert client.size_bytes == SIZE
         client.close()
     assert ends == [b""]
+
+
+def test_server_that_drips_its_handshake_is_given_up_in_the_time_of_one_negotiation(
+    place: Path, pki: Path
+) -> None:
+    def script(connection: socket.socket) -> None:
+        greet(connection)
+        time.sleep(0.4)
+        answer(connection, receive_option(connection), (Reply.ACK, b""))
+        for byte in b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc" + bytes(100):
+            connection.sendall(bytes([byte]))
+            time.sleep(0.1)
+
+    with scripted_server(place / "socket", script) as uri:
+        began = time.monotonic()
+        why = r"the server does not end the TLS handshake; the negotiation may go on for 0\.8 s"
+        with pytest.raises(ConnectError, match=why):
+            connect(uri.replace("nbd+", "nbds+"), {"open-timeout": "0.8"}, of_client(pki))
+        assert time.monotonic() - began < 1.5
+
+
+def test_server_that_leaves_right_after_the_handshake_is_asked_about_in_its_log(
+    place: Path, pki: Path
+) -> None:
+    context = X509Credentials(pki, Endpoint.SERVER).context()
+
+    def script(connection: socket.socket) -> None:
+        greet(connection)
+        answer(connection, receive_option(connection), (Reply.ACK, b""))
+        context.wrap_socket(connection, server_side=True).close()
+
+    why = refused(place, pki, script)
+    assert why.endswith(
+        "right after the TLS handshake (does it trust our certificate, and let us in? its log says)"
+    )
+    assert why.count(str(place)) == 1
+    assert why.startswith("cannot connect to nbds+unix:///disk?")

@@ -114,9 +114,7 @@ def test_certificates_may_be_named_in_the_address(
     device: MemoryDevice, place: Path, pki: Path
 ) -> None:
     client = trio.run(_through_addresses, device, place, pki)
-    assert client == "nbds+unix:///disk?socket={}&tls-certificates={}&tls-hostname={}".format(
-        place / "socket", pki, SERVER
-    )
+    assert client == f"nbds+unix:///disk?socket={place}/socket&tls-hostname={SERVER}"
     assert device.medium.data[:5] == b"named"
 
 
@@ -152,6 +150,11 @@ def test_device_connects_anew_over_tls(server: Exporting, pki: Path) -> None:
 def test_address_and_credentials_must_both_ask_for_tls(place: Path, pki: Path) -> None:
     with pytest.raises(BlockedError, match=r"names no certificates.*tls-certificates=DIR"):
         connect("nbds://127.0.0.1:1/")
+    folder = f"nbds://127.0.0.1:1/?tls-certificates={pki}"
+    with pytest.raises(BlockedError, match=r"names certificates, which nobody has read.*assembly"):
+        connect(folder)
+    with pytest.raises(BlockedError, match="others were given beside it; expected either of them"):
+        connect(folder, None, of_client(pki))
     with pytest.raises(BlockedError, match="goes in plain, and TLS is asked for; expected nbds:"):
         connect("nbd://127.0.0.1:1/", None, of_client(pki))
 
@@ -160,6 +163,8 @@ def test_address_and_credentials_must_both_ask_for_tls(place: Path, pki: Path) -
     ("uri", "is_given", "why"),
     [
         ("nbds+unix:///?socket=", False, "names no certificates"),
+        ("nbds+unix:///?tls-certificates=/pki&socket=", False, "which nobody has read"),
+        ("nbds+unix:///?tls-certificates=/pki&socket=", True, "others were given beside it"),
         ("nbd+unix:///?socket=", True, "goes in plain, and TLS is asked for"),
         ("nbds+unix:///?tls-hostname=host&socket=", True, "for clients to say"),
     ],
@@ -203,7 +208,10 @@ def test_server_of_another_authority_is_not_believed(
     why = refused(server, security=of_client(other_pki))
     assert f"cannot connect to {server.uri}: the certificate of the server is refused" in why
     assert "it is not of the authority in ca-cert.pem" in why
-    assert "an NBD client was turned away: TLS with the client failed" in caplog.text
+    assert (
+        f"pid {os.getpid()} of uid {os.getuid()} was turned away: TLS with the client"
+        in caplog.text
+    )
 
 
 def test_server_of_another_name_is_not_believed(server: Exporting, pki: Path) -> None:

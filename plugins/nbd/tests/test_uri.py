@@ -21,6 +21,9 @@ from transship_nbd._uri import DEFAULT_PORT, NbdAddress, parse
         ("nbd+unix:///?socket=%00name", NbdAddress(path="\0name")),
         ("nbd+unix:///a?socket=/with%20blank", NbdAddress("a", path="/with blank")),
         ("nbds://host/disk", NbdAddress("disk", "host", is_secure=True)),
+        ("NBD://host/disk", NbdAddress("disk", "host")),
+        ("NBDS://host/disk", NbdAddress("disk", "host", is_secure=True)),
+        ("Nbds+Unix:///disk?socket=/s", NbdAddress("disk", path="/s", is_secure=True)),
         (
             "nbds://host:4/?tls-certificates=/etc/a%20b&tls-hostname=other.example",
             NbdAddress(
@@ -62,7 +65,7 @@ def test_port_is_the_one_of_nbd_if_none_is_named() -> None:
         ("nbd+unix:///?socket=/s&tls-hostname=host", "tls-hostname is not known here, as it would"),
         ("nbds://host/?tls-psk-file=/etc/psk", "tls-psk-file is not known here: TLS is with cert"),
         ("nbds://host/?tls-verify-peer=0", "tls-verify-peer is not known here: TLS is with cert"),
-        ("nbds://user@host/", "only TLS with pre-shared keys"),
+        ("nbds://user@host/", "names a user: that is for TLS with pre-shared keys"),
         ("nbds://host/?socket=/run/nbd", "parameter socket is not known here"),
         ("nbds+unix:///disk", "names no socket"),
         ("nbd://host/?socket=/run/nbd", "parameter socket is not known here"),
@@ -79,6 +82,7 @@ def test_port_is_the_one_of_nbd_if_none_is_named() -> None:
 def test_malformed_address_is_refused_with_the_reason(uri: str, why: str) -> None:
     with pytest.raises(BlockedError, match="is no address of NBD") as caught:
         parse(uri)
+    assert "with nbds in place of nbd" in str(caught.value)
     assert why in str(caught.value)
 
 

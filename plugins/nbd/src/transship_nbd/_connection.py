@@ -80,9 +80,9 @@ class Connection:
                 every other call hears too, now and later.
         """
         request = Request(command, offset, length, target)
-        with self._calling():
+        with self._calling(request) as cookie:
             try:
-                self._send(request, payload, flags)
+                self._send(request, cookie, payload, flags)
                 self._wait(request)
             except BaseException:
                 self._lose(errno.ECONNABORTED, f"a call to {self._wire.peer} was broken off")
@@ -100,38 +100,43 @@ class Connection:
 
     def close(self) -> None:
         """End the connection and every call under way; idempotent."""
+        why = f"the connection to {self._wire.peer} was closed"
         with self._state:
             is_quiet = self._lost is None and not self._pending
+            if is_quiet:
+                self._lost = OSError(errno.EBADF, why)  # nobody asks anything behind the farewell
         if is_quiet:
             self._say_farewell()
-        self._lose(errno.EBADF, f"the connection to {self._wire.peer} was closed")
+        self._lose(errno.EBADF, why)
         with self._state:
             self._state.wait_for(lambda: not self._callers)
         self._wire.close()
 
     @contextmanager
-    def _calling(self) -> Iterator[None]:
-        """Keep the socket from being closed, and its number from becoming another's."""
+    def _calling(self, request: Request) -> Iterator[int]:
+        """Keep the socket from being closed, and its number from becoming another's.
+
+        Yields:
+            The cookie of the request, which is under way from now on.
+        """
         with self._state:
             self._refuse_if_lost()
             self._callers += 1
+            cookie = self._next_cookie
+            self._next_cookie += 1
+            self._pending[cookie] = request
         try:
-            yield
+            yield cookie
         finally:
             with self._state:
                 self._callers -= 1
                 self._state.notify_all()
 
-    def _send(self, request: Request, payload: Buffer, flags: CommandFlag) -> None:
+    def _send(self, request: Request, cookie: int, payload: Buffer, flags: CommandFlag) -> None:
+        header = REQUEST.pack(
+            REQUEST_MAGIC, flags, request.command, cookie, request.offset, request.length
+        )
         with self._sending:
-            with self._state:
-                self._refuse_if_lost()
-                cookie = self._next_cookie
-                self._next_cookie += 1
-                self._pending[cookie] = request
-            header = REQUEST.pack(
-                REQUEST_MAGIC, flags, request.command, cookie, request.offset, request.length
-            )
             try:
                 self._wire.send(header, payload)
             except OSError as error:

@@ -51,6 +51,9 @@ _LONGEST_REPLY_BYTES: Final = LONGEST_STRING_BYTES + 8
 _LARGEST_EXPORT_BYTES: Final = 2**63 - 1
 """Offsets of files are signed."""
 
+_HAS_NO_TLS: Final = frozenset({Reply.ERR_UNSUP, Reply.ERR_POLICY, Reply.ERR_PLATFORM})
+"""What a server says to ``STARTTLS`` that knows of none, or was not told to have any."""
+
 _REFUSALS: Final[dict[int, str]] = {
     Reply.ERR_UNKNOWN: "it has no such export",
     Reply.ERR_TLS_REQD: "it insists on TLS: nbds: and certificates are needed",
@@ -96,8 +99,8 @@ def negotiate(wire: Wire, address: NbdAddress, session: SecureSession | None) ->
         session: Secures the wire before anything is asked; None for a wire in plain.
 
     Raises:
-        ConnectError: The server does not have it, does not let us, breaks the rules, or has no TLS
-            and is to have it.
+        ConnectError: The server does not have it, does not let us in, breaks the rules, or has no
+            TLS and is to have it.
         TlsError: The two sides do not agree on keys, or one does not trust the other.
         OSError: The server is gone, or too slow.
     """
@@ -121,7 +124,7 @@ class _Negotiation:
         is_brief = self._greet()
         if session is not None:
             self._start_tls(session)
-        is_structured = self._is_granted(Option.STRUCTURED_REPLY)
+        is_structured = self._has_chunks(is_over_tls=session is not None)
         contexts = self._choose_contexts() if is_structured else {}
         facts = self._go()
         if facts is None:
@@ -148,13 +151,31 @@ class _Negotiation:
         """Go on over TLS, or not at all."""
         kind, message = next(self._ask(Option.STARTTLS))
         if kind & REPLY_IS_ERROR:
-            self._refused("it has no TLS, and TLS is asked for", message)
+            if kind in _HAS_NO_TLS:
+                self._refused("it has no TLS, and TLS is asked for", message)
+            self._refused(f"it does not go over to TLS: {_refusal(kind)}", message)
         if kind != Reply.ACK:
             self._give_up("it answers STARTTLS with something else")
+        if message:
+            self._give_up(f"its consent to STARTTLS has {len(message)} bytes too many")
         self._wire.secure(session)
 
-    def _is_granted(self, option: Option) -> bool:
-        return [kind for kind, _ in self._ask(option)][-1] == Reply.ACK
+    def _has_chunks(self, *, is_over_tls: bool) -> bool:
+        """Ask for structured replies, which is the first that is asked for.
+
+        A server that does not let us in can say so only now: with TLS 1.3 our side of the handshake
+        is over before the server has seen our certificate.
+        """
+        try:
+            return [kind for kind, _ in self._ask(Option.STRUCTURED_REPLY)][-1] == Reply.ACK
+        except ConnectionError as error:
+            if not is_over_tls:
+                raise
+            why = f"{error.strerror}, right after the TLS handshake"
+            raise ConnectError(
+                f"cannot connect to {self._address}: {why}",
+                hint="does it trust our certificate, and let us in? its log says",
+            ) from error
 
     def _choose_contexts(self) -> dict[str, int]:
         """Ask for what is known of blocks: names and numbers of what the server tells."""
@@ -184,7 +205,7 @@ class _Negotiation:
             if kind == Reply.ERR_UNSUP:
                 return None
             if kind & REPLY_IS_ERROR:
-                self._refused(_REFUSALS.get(kind, f"error {kind:#x}"), answer)
+                self._refused(_refusal(kind), answer)
             if kind != Reply.INFO:
                 continue
             (what,) = INFO_KIND.unpack_from(self._long_enough(answer, INFO_KIND.size))
@@ -275,6 +296,10 @@ class _Negotiation:
     ) -> NoReturn:
         cause = f"{self._address} cannot be used: {why}"
         raise ConnectError(cause, expected=expected, found=found)
+
+
+def _refusal(kind: int) -> str:
+    return _REFUSALS.get(kind, f"error {kind:#x}")
 
 
 def _string(text: bytes) -> bytes:

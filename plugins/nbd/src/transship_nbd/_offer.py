@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from transship_nbd._deadline import Deadline
 from transship_nbd._protocol import (
     ALLOCATION,
     CLIENT_FLAGS,
@@ -48,7 +48,11 @@ _CONTEXT: Final = 1
 
 
 class NotServedError(Exception):
-    """The client left, or is not to be served; says why, for the log."""
+    """The client is not to be served; says why, for the log."""
+
+
+class LeftError(NotServedError):
+    """The client wants nothing, or nothing more, and says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class Offer:
     Args:
         wire: Connected, nothing said yet.
         exports: By name. A client that names none has the only one, if it is.
-        time_s: How long it may take.
+        time_s: How long all of it may take, a handshake included; from now on.
         security: Secures the wire before anything is told; None for a wire in plain.
     """
 
@@ -92,7 +96,7 @@ class Offer:
         self._wire = wire
         self._exports = exports
         self._security = security
-        self._deadline = time.monotonic() + time_s
+        self._deadline = Deadline.of_negotiation(time_s)
         self._is_brief = False
         self._is_structured = False
         self._context: tuple[str, int] | None = None
@@ -101,10 +105,16 @@ class Offer:
         """Talk until the client has chosen.
 
         Raises:
-            NotServedError: It left without a choice, or broke the rules.
+            LeftError: It left without a choice.
+            NotServedError: It broke the rules, or goes in plain where it may not.
             TlsError: The two sides do not agree on keys, or it is not trusted, or not let in.
-            OSError: It is gone, or too slow.
+            TimeoutError: It is too slow.
+            OSError: It is gone.
         """
+        with self._wire.within(self._deadline):
+            return self._negotiate()
+
+    def _negotiate(self) -> Agreement:
         self._greet()
         if self._security is not None:
             self._await_tls(self._security)
@@ -126,12 +136,22 @@ class Offer:
 
         Nothing that it asks for until then has an effect, so nobody else can have asked for it in
         the client's name.
+
+        Raises:
+            NotServedError: It was refused something in plain, and left; or broke the rules.
         """
+        is_refused = False
         for _ in range(_MOST_OPTIONS):
-            option, data = self._receive_option()
+            try:
+                option, data = self._receive_option()
+            except (LeftError, ConnectionError) as error:
+                if is_refused:
+                    raise NotServedError("it goes in plain, and TLS comes first") from error
+                raise
             if option == Option.EXPORT_NAME:
                 raise NotServedError("it wants an export in plain")
             if option != Option.STARTTLS:
+                is_refused = True
                 self._refuse(option, Reply.ERR_TLS_REQD, "TLS comes first")
             elif data:
                 self._refuse(option, Reply.ERR_INVALID, "it has data, and should have none")
@@ -158,11 +178,9 @@ class Offer:
         if length > _LONGEST_OPTION_BYTES:
             raise NotServedError(f"an option of it has {length} bytes")
         data = self._wire.receive(length)
-        if time.monotonic() > self._deadline:
-            raise NotServedError("it cannot make up its mind")
         if option == Option.ABORT:
             self._reply(option, Reply.ACK)
-            raise NotServedError("it has ended the negotiation")
+            raise LeftError("it has ended the negotiation")
         return option, data
 
     def _answer(self, option: int, data: bytes) -> Agreement | None:

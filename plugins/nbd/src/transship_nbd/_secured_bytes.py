@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import time
 from typing import TYPE_CHECKING, Final, final
 
 from transship.errors import TlsError
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from transship.abc import SecureSession
     from transship.buffers import Buffer
+    from transship_nbd._deadline import Deadline
     from transship_nbd._socket_bytes import SocketBytes
 
 _STEP_BYTES: Final = 256 * 1024
@@ -37,8 +37,9 @@ class SecuredBytes:
         self._below = below
         self._session = session
         self._scratch = memoryview(bytearray(_STEP_BYTES))
+        self._is_agreed = False
 
-    def shake_hands(self, deadline_s: float) -> None:
+    def shake_hands(self, deadline: Deadline) -> None:
         """Agree with the peer; before anything else.
 
         Raises:
@@ -51,22 +52,24 @@ class SecuredBytes:
                 is_over = self._session.shake_hands()
             except TlsError:
                 with contextlib.suppress(OSError):
-                    self._below.send((self._session.leaving(),), deadline_s)
+                    self._below.send((self._session.leaving(),), deadline)
                 raise
             if leaving := self._session.leaving():
-                self._below.send((leaving,), deadline_s)
-            if not is_over and not self._fetch(deadline_s):
-                raise self._below.timed_out("does not end the TLS handshake")
+                self._below.send((leaving,), deadline)
+            if not is_over and not self._fetch(deadline):
+                raise deadline.missed(self._below.peer, "does not end the TLS handshake")
+        self._is_agreed = True
 
-    def send(self, parts: Sequence[Buffer], deadline_s: float) -> None:
+    def send(self, parts: Sequence[Buffer], deadline: Deadline) -> None:
         """Send all of it; see :meth:`SocketBytes.send`."""
+        self._refuse_unless_agreed()
         try:
             for piece in self._session.encrypt(parts):
-                self._below.send((piece,), deadline_s)
+                self._below.send((piece,), deadline)
         except TlsError as error:
             raise _broken(error) from error
 
-    def receive_some(self, target: memoryview, deadline_s: float) -> int:
+    def receive_some(self, target: memoryview, deadline: Deadline) -> int:
         """Receive into a buffer that is not empty.
 
         Returns:
@@ -75,9 +78,10 @@ class SecuredBytes:
         Raises:
             OSError: The peer is gone, or something else came than it had sent.
         """
+        self._refuse_unless_agreed()
         try:
             while (count := self._session.decrypt_into(target)) is None:
-                if not self._fetch(deadline_s):
+                if not self._fetch(deadline):
                     return 0
         except TlsError as error:
             raise _broken(error) from error
@@ -85,19 +89,23 @@ class SecuredBytes:
             raise self._below.closed()
         return count
 
-    def end(self, deadline_s: float) -> None:
-        """Say that nothing follows: this is no cut.
+    def end(self, deadline: Deadline) -> None:
+        """Say that nothing follows: this is no cut. Without an agreement there is nothing to say.
 
         Raises:
             OSError: The peer is gone.
         """
-        self._below.send((self._session.farewell(),), deadline_s)
+        if self._is_agreed:
+            self._below.send((self._session.farewell(),), deadline)
 
-    def _fetch(self, deadline_s: float) -> bool:
+    def _refuse_unless_agreed(self) -> None:
+        if not self._is_agreed:
+            why = f"there is no TLS with {self._below.peer}: the handshake has not succeeded"
+            raise OSError(errno.EPROTO, why)
+
+    def _fetch(self, deadline: Deadline) -> bool:
         """Hand what comes next to the session; False if nothing came in time."""
-        if time.monotonic() > deadline_s:
-            return False
-        count = self._below.receive_some(self._scratch, waits_for_all=False)
+        count = self._below.receive_next(self._scratch, deadline)
         if count:  # nothing would be the end
             self._session.arrived(self._scratch[:count])
         return bool(count)

@@ -1,17 +1,17 @@
 """The bytes of a connected socket: calls that block, and end.
 
 Knows no message. A whole payload is one system call, outside of the interpreter's lock: the kernel
-waits for all of it, and for the time-out.
+waits for all of it, and until the deadline.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import socket
 import struct
-import time
 from typing import TYPE_CHECKING, Final, final
 
 from transship.toolkit.vectored import Vector
@@ -20,9 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transship.buffers import Buffer
+    from transship_nbd._deadline import Deadline
 
 _TIMEVAL: Final = struct.Struct("@ll")
 """``struct timeval`` of socket(7)."""
+
+_LONGEST_S: Final = 24 * 3600.0
+"""Most that the system is told to wait at once; a later deadline is waited for in several calls."""
+
+_SLACK_S: Final = 0.02
+"""By so much a call may end later than at its deadline."""
 
 _BUFFER_BYTES: Final = 1024 * 1024
 """Asked for at both ends of a Unix socket, whose buffers the kernel does not tune by itself."""
@@ -30,78 +37,63 @@ _BUFFER_BYTES: Final = 1024 * 1024
 
 @final
 class SocketBytes:
-    """Sends and receives bytes as they are.
+    """Sends and receives bytes as they are; one thread may send while another receives.
 
     Args:
         connection: Connected; owned by this from now on.
         peer: Who is at the other end, for messages.
-        timeout_s: How long one call of the system may take.
     """
 
-    def __init__(self, connection: socket.socket, peer: str, timeout_s: float) -> None:
+    def __init__(self, connection: socket.socket, peer: str) -> None:
         self.peer = peer
         self._socket = connection
+        self._limits_s = {socket.SO_RCVTIMEO: math.inf, socket.SO_SNDTIMEO: math.inf}
         try:
             _set_up(connection)
-            self.set_timeout(timeout_s)
         except BaseException:
             connection.close()
             raise
 
-    def set_timeout(self, timeout_s: float) -> None:
-        """Let calls of the system take so long from now on."""
-        self.timeout_s = timeout_s
-        seconds = int(timeout_s)
-        limit = _TIMEVAL.pack(seconds, max(1, int((timeout_s - seconds) * 1_000_000)))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-
-    def send(self, parts: Sequence[Buffer], deadline_s: float) -> None:
+    def send(self, parts: Sequence[Buffer], deadline: Deadline) -> None:
         """Send all of it, one part behind the other.
 
         Args:
             parts: Borrowed.
-            deadline_s: By the monotonic clock; no call of the system begins after it.
+            deadline: No call of the system begins after it.
 
         Raises:
             OSError: The peer is gone, or does not take it in time.
         """
 
         def send_some(left: Sequence[Buffer]) -> int:
-            if time.monotonic() > deadline_s:
-                raise self.timed_out("takes too little")
-            try:
-                return self._socket.sendmsg(left)
-            except BlockingIOError:
-                raise self.timed_out("takes nothing") from None
-            except OSError as error:
-                raise self._broken(error) from error
+            while self._may_wait(socket.SO_SNDTIMEO, deadline):
+                try:
+                    return self._socket.sendmsg(left)
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    raise self._broken(error) from error
+            raise deadline.missed(self.peer, "takes too little")
 
         Vector(parts).move(send_some)
 
-    def receive_some(self, target: memoryview, *, waits_for_all: bool = True) -> int:
-        """Receive into a buffer that is not empty.
-
-        Args:
-            target: Where.
-            waits_for_all: Whether to wait until it is full, or the time is up.
+    def receive_some(self, target: memoryview, deadline: Deadline) -> int:
+        """Receive into a buffer that is not empty, until it is full or the time is up.
 
         Returns:
-            How many bytes; 0 if none came in time.
+            How many bytes; 0 if none came in time. Fewer than all may also be a signal's doing.
 
         Raises:
             OSError: The peer is gone.
         """
-        flags = socket.MSG_WAITALL if waits_for_all else 0
-        try:
-            count = self._socket.recv_into(target, flags=flags)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            raise self._broken(error) from error
-        if not count:
-            raise self.closed()
-        return count
+        return self._receive(target, deadline, socket.MSG_WAITALL)
+
+    def receive_next(self, target: memoryview, deadline: Deadline) -> int:
+        """The same, but what comes first is enough."""
+        return self._receive(target, deadline, 0)
+
+    def end(self, deadline: Deadline) -> None:
+        """Say that nothing follows: a socket has no words for that but to be closed."""
 
     def interrupt(self) -> None:
         """End every call, now and later; the peer notices. Idempotent."""
@@ -112,13 +104,40 @@ class SocketBytes:
         """Give the socket back; only when no call is under way."""
         self._socket.close()
 
-    def timed_out(self, what: str) -> TimeoutError:
-        """The error for a peer that is too slow: in what."""
-        return TimeoutError(errno.ETIMEDOUT, f"{self.peer} {what} for {self.timeout_s:g} s")
-
     def closed(self) -> ConnectionResetError:
         """The error for a peer that is gone."""
         return ConnectionResetError(errno.ECONNRESET, f"{self.peer} closed the connection")
+
+    def _receive(self, target: memoryview, deadline: Deadline, flags: int) -> int:
+        while self._may_wait(socket.SO_RCVTIMEO, deadline):
+            try:
+                count = self._socket.recv_into(target, flags=flags)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise self._broken(error) from error
+            if not count:
+                raise self.closed()
+            return count
+        return 0
+
+    def _may_wait(self, option: int, deadline: Deadline) -> bool:
+        """Have the next call of the system end by then; False if that has passed.
+
+        Where one call may take as long as the last the system is not told again.
+        """
+        left_s = deadline.left_s()
+        if -_SLACK_S < self._limits_s[option] - left_s < _SLACK_S and left_s > 0:
+            return True  # the usual case
+        if left_s <= 0:
+            return False
+        left_s = min(left_s, _LONGEST_S)
+        if left_s != self._limits_s[option]:
+            seconds = int(left_s)
+            limit = _TIMEVAL.pack(seconds, max(1, int((left_s - seconds) * 1_000_000)))
+            self._socket.setsockopt(socket.SOL_SOCKET, option, limit)
+            self._limits_s[option] = left_s
+        return True
 
     def _broken(self, error: OSError) -> OSError:
         code = error.errno or errno.EIO

@@ -9,7 +9,7 @@ by its manual nbd_connect_uri(3).
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NoReturn
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -40,7 +40,9 @@ _OPEN_TIMEOUT: Final = "open-timeout"
 _PATH_BYTES: Final = 107
 """``sun_path`` of unix(7)."""
 
-_EXAMPLES: Final = "nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH"
+_EXAMPLES: Final = (
+    "nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH, or with nbds in place of nbd"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,12 @@ class NbdAddress:
         port: Where, if over TCP.
         path: The socket file, if over a Unix socket; an abstract name begins with a zero byte.
         is_secure: Whether it is spoken to over TLS, and never without.
-        certificates: The folder of those that are used; empty if they are given beside the address.
+        certificates: The folder of certificates that somebody is to read, and give what comes of
+            it beside the address without this; empty if none is named.
         tls_hostname: What the server's certificate must be for; empty for the host.
         timeout_s: How long the server may take over one request.
-        open_timeout_s: How long it may take to connect to it, and each message of the negotiation.
+        open_timeout_s: How long it may take to connect to it, to shake hands and to negotiate, all
+            together.
     """
 
     export: str = ""
@@ -89,21 +93,42 @@ class NbdAddress:
         return self.uri
 
     def check_secured_by(self, security: ConnectionSecurity | None) -> None:
-        """Refuse to go without TLS where it is asked for, whoever asks.
+        """Refuse to go without TLS where it is asked for, whoever asks; or with other certificates.
 
         Raises:
-            BlockedError: The address asks for it, and there are no certificates; or the other way
-                round.
+            BlockedError: The address asks for TLS, and there is no security; or the other way
+                round; or it names certificates, which are not read here.
         """
+        if self.certificates:
+            if security is not None:
+                raise BlockedError(
+                    f"{self} names certificates, and others were given beside it",
+                    expected="either of them",
+                )
+            raise BlockedError(
+                f"{self} names certificates, which nobody has read",
+                hint="transship.assembly reads them, by open_block_device and serve_block_devices;"
+                " transship_nbd itself is given them as 'security'",
+            )
         if self.is_secure and security is None:
             raise BlockedError(
-                f"{self} names no certificates",
-                hint=f"{_CERTIFICATES}=DIR in it says where they are",
+                f"{self} asks for TLS and names no certificates",
+                hint=f"{_CERTIFICATES}=DIR in it says to transship.assembly where they are;"
+                " transship_nbd itself is given them as 'security'",
             )
         if security is not None and not self.is_secure:
             raise BlockedError(
                 f"{self} goes in plain, and TLS is asked for", expected=f"{_SECURE}: in its place"
             )
+
+
+def without_certificates(uri: str) -> str:
+    """An address without the folder of certificates that it may name, once they have been read.
+
+    Raises:
+        BlockedError: It is malformed.
+    """
+    return replace(parse(uri), certificates="").uri
 
 
 def parse(uri: str, options: Options | None = None) -> NbdAddress:
@@ -129,7 +154,7 @@ def parse(uri: str, options: Options | None = None) -> NbdAddress:
     if parts.fragment or "#" in uri:
         _refuse(uri, "it has a fragment")
     if parts.username is not None or parts.password is not None:
-        _refuse(uri, "it names a user, as only TLS with pre-shared keys has one")
+        _refuse(uri, "it names a user: that is for TLS with pre-shared keys, and not known here")
     export = unquote(parts.path[1:])
     if "\0" in export or len(export.encode()) > LONGEST_STRING_BYTES:
         _refuse(uri, f"an export's name has at most {LONGEST_STRING_BYTES} bytes, none of them 0")

@@ -6,13 +6,14 @@ import errno
 import os
 import socket
 import threading
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from transship.abc import BlockDevice, Extent
 from transship.errors import ConnectError, LocalError, TlsError
 from transship.toolkit import RangeLocks
 from transship_nbd import _uri
 from transship_nbd._connection import Connection
+from transship_nbd._deadline import Deadline
 from transship_nbd._handshake import negotiate
 from transship_nbd._protocol import ITS_OWN, STATE_ZERO, Command, Transmission
 from transship_nbd._wire import Wire
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from transship.abc import ConnectionSecurity, Options
     from transship.buffers import Buffer
     from transship_nbd._uri import NbdAddress
+
+_SERVER: Final = "the server"
+"""Who it is in an error of a connection that is being made, which names the address itself."""
 
 _STATUS_BYTES: Final = 1 << 30
 """About so much one question for holes covers; a length on the wire has 32 bits."""
@@ -37,13 +41,14 @@ def connect(
         uri: ``nbd://HOST[:PORT]/EXPORT`` or ``nbd+unix:///EXPORT?socket=PATH``; with ``nbds`` in
             place of ``nbd`` over TLS.
         options: In seconds, ``timeout``: how long the server may take over one request; and
-            ``open-timeout``: over a connection and its negotiation.
-        security: Secures every connection, if the address asks for TLS; ``tls-certificates`` in it
-            is for who makes that of them.
+            ``open-timeout``: over connecting, the handshake of TLS and the negotiation together.
+        security: Secures every connection; needed if the address asks for TLS. The address itself
+            names no certificates then: to read those of a folder that it names is what
+            :func:`transship.assembly.open_block_device` is for.
 
     Raises:
-        BlockedError: The address is malformed, or an option is unknown; or it asks for TLS and
-            there is no security, or the other way round.
+        BlockedError: The address is malformed, or names certificates, or an option is unknown; or
+            it asks for TLS and there is no security, or the other way round.
         ConnectError: There is no server, or it does not have the export; or the two sides do not
             trust each other.
     """
@@ -75,10 +80,10 @@ class NbdDevice(BlockDevice):
         self._is_acquired = False
         self._is_closed = False
         self._blocks = RangeLocks()
-        self._interrupts = 0
+        self._last_interrupt = object()
         self._negotiating: Wire | None = None
-        self._connection: Connection | None = self._connect()
-        self._facts = self._connection.facts
+        self._connection: Connection | None = None
+        self._reconnect()
 
     kind = "nbd"
 
@@ -186,7 +191,9 @@ class NbdDevice(BlockDevice):
             try:
                 self._reconnect()
             except ConnectError as error:
-                raise LocalError(f"{self._address} cannot be had", found=error.cause) from error
+                raise LocalError(
+                    f"{self._address} cannot be had", found=error.cause, hint=error.hint
+                ) from error
             self._is_acquired = True
 
     def release(self) -> None:
@@ -203,7 +210,7 @@ class NbdDevice(BlockDevice):
 
         A connection that is being made is waited for: as long as ``open-timeout``.
         """
-        self._interrupts += 1
+        self._last_interrupt = object()  # before the others: see _reconnect
         for one in (self._connection, self._negotiating):
             if one is not None:
                 one.interrupt()
@@ -230,30 +237,43 @@ class NbdDevice(BlockDevice):
     def _reconnect(self) -> Connection:
         if self._is_closed:
             raise OSError(errno.EBADF, f"{self._address} was closed")
-        self._connection = self._connect()
-        self._facts = self._connection.facts
-        return self._connection
+        last = self._last_interrupt
+        interrupted = ConnectError(f"cannot connect to {self._address}: it was interrupted")
+        try:
+            connection = self._connect(last)
+        except ConnectError as error:
+            if self._last_interrupt is last:
+                raise
+            raise interrupted from error
+        self._facts = connection.facts
+        self._connection = connection
+        if self._last_interrupt is not last:  # who interrupts from now on finds the connection
+            self._disconnect()
+            raise interrupted
+        return connection
 
-    def _connect(self) -> Connection:
-        """Connect and negotiate.
+    def _connect(self, last_interrupt: object) -> Connection:
+        """Connect and negotiate; broken off by an interrupt that is not the last one.
 
         Raises:
             BlockedError: No name is known that the server's certificate must have.
             ConnectError: There is no server, it does not have the export, or is not trusted.
         """
-        address, interrupts = self._address, self._interrupts
+        address = self._address
         session = None
         if self._security is not None:
             host = address.tls_hostname or address.host or None
             session = self._security.begin_client("the server", host)
         try:
-            wire = Wire(_open_socket(address), str(address), address.open_timeout_s)
+            deadline = Deadline.of_negotiation(address.open_timeout_s)
+            wire = Wire(_open_socket(address, deadline), _SERVER, address.open_timeout_s)
             try:
                 self._negotiating = wire
-                if self._interrupts != interrupts:
+                if self._last_interrupt is not last_interrupt:
                     wire.interrupt()
-                facts = negotiate(wire, address, session)
-                wire.set_timeout(address.timeout_s)
+                with wire.within(deadline):
+                    facts = negotiate(wire, address, session)
+                wire.settle(str(address), address.timeout_s)
                 return Connection(wire, facts, address.timeout_s)
             except BaseException:
                 wire.close()
@@ -350,13 +370,37 @@ def _both(
             right, second = next(others, (0, 0))
 
 
-def _open_socket(address: NbdAddress) -> socket.socket:
-    if not address.path:
-        return socket.create_connection((address.host, address.port), address.open_timeout_s)
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+def _open_socket(address: NbdAddress, deadline: Deadline) -> socket.socket:
+    """Connect to one of the places that an address stands for, in the order of the system.
+
+    Raises:
+        OSError: There is no such place, or nobody there takes the connection in time.
+    """
+    if address.path:
+        return _connected(socket.AF_UNIX, os.fsencode(address.path), deadline)
+    failure = OSError(errno.EADDRNOTAVAIL, "the host has no address")
+    for family, _, _, _, place in socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM
+    ):
+        try:
+            return _connected(family, place, deadline)
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+def _connected(family: int, place: bytes | tuple[Any, ...], deadline: Deadline) -> socket.socket:
+    if (left_s := deadline.left_s()) <= 0:
+        raise deadline.missed(_SERVER, "does not take the connection")
+    connection = socket.socket(family, socket.SOCK_STREAM)
     try:
-        connection.settimeout(address.open_timeout_s)
-        connection.connect(os.fsencode(address.path))
+        connection.settimeout(min(left_s, threading.TIMEOUT_MAX))
+        connection.connect(place)
+    except TimeoutError as error:
+        connection.close()
+        if error.errno is None:  # ours, and not the system's
+            raise deadline.missed(_SERVER, "does not take the connection") from None
+        raise
     except BaseException:
         connection.close()
         raise

@@ -1,4 +1,7 @@
-"""The hooks of disks over NBD; cheap to import, as ``transship plugins`` imports all."""
+"""The hooks of disks over NBD; cheap to import, as ``transship plugins`` imports all.
+
+Certificates that an address names have been read when it comes here: ``security`` is made of them.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ def open_block_device(
     address: Address, options: Options, security: ConnectionSecurity | None
 ) -> BlockDevice:
     """Connect to an export of an NBD server."""
-    from transship_nbd import client
+    from transship_nbd import _uri, client
 
-    return client.connect(str(address), options, security)
+    return client.connect(_uri.without_certificates(str(address)), options, security)
 
 
 @hookimpl
@@ -25,9 +28,9 @@ def serve_block_devices(
     address: Address, options: Options, security: ConnectionSecurity | None
 ) -> Serving:
     """Listen for NBD clients."""
-    from transship_nbd import server
+    from transship_nbd import _uri, server
 
-    return server.serve(str(address), {}, options, security)
+    return server.serve(_uri.without_certificates(str(address)), {}, options, security)
 
 
 @hookimpl

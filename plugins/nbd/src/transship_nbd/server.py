@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import socket
+import struct
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar, final
@@ -17,7 +18,7 @@ from transship.errors import BlockedError, ConnectError, TlsError
 from transship.toolkit import OwnedNursery, SocketFile, refuse_unknown_options
 from transship_nbd import _uri
 from transship_nbd._exports import Export
-from transship_nbd._offer import Agreement, NotServedError, Offer
+from transship_nbd._offer import Agreement, LeftError, NotServedError, Offer
 from transship_nbd._protocol import LONGEST_STRING_BYTES
 from transship_nbd._session import Session
 from transship_nbd._wire import Wire
@@ -42,7 +43,10 @@ _THREADS: Final = 4
 more were measured to carry no more."""
 
 _STALL_S: Final = 30.0
-"""How long a client may take over its negotiation, and over one message."""
+"""How long a client may take over all of its negotiation, and then over one message."""
+
+_CREDENTIALS: Final = struct.Struct("@iII")
+"""``struct ucred`` of unix(7): the peer's process, user and group."""
 
 _BACKLOG: Final = 16
 _RETRY_S: Final = 0.1
@@ -66,12 +70,13 @@ async def serve(
             With ``nbds`` in place of ``nbd`` clients must go over to TLS before they ask anything.
         exports: By name. One that is alone is also had by clients that name none.
         options: There are none.
-        security: Secures the connection of each client, if the address asks for TLS;
-            ``tls-certificates`` in it is for who makes that of them.
+        security: Secures the connection of each client; needed if the address asks for TLS. The
+            address itself names no certificates then: to read those of a folder that it names is
+            what :func:`transship.assembly.serve_block_devices` is for.
 
     Raises:
-        BlockedError: The address is malformed, or an option is given; or it asks for TLS and there
-            is no security, or the other way round.
+        BlockedError: The address is malformed, or names certificates, or an option is given; or it
+            asks for TLS and there is no security, or the other way round.
         ConnectError: Nobody can listen there.
     """
     refuse_unknown_options(uri, options or {})
@@ -116,7 +121,7 @@ class NbdServer(BlockServer):
         exports: Mapping[str, Export],
         security: ConnectionSecurity | None,
     ) -> None:
-        self._address = replace(address, export="", certificates="")
+        self._address = replace(address, export="")
         self._security = security
         self._exports = dict(exports)
         self._leaving: dict[str, Export] = {}
@@ -186,77 +191,109 @@ class NbdServer(BlockServer):
 
     async def _serve(self, connection: socket.socket, client: object) -> None:
         self._clients += 1
+        who = _name_of(connection)
         try:
             wire = Wire(connection, "the client", _STALL_S)
             try:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_interrupt_when_cancelled, wire)
-                    await self._attend(wire)
-                    nursery.cancel_scope.cancel()
+                async with _interrupted_when_cancelled(wire):
+                    await self._attend(wire, who)
             finally:
                 wire.close()
         except OSError as error:
-            LOG.info("an NBD client has left at once: %s", error)
+            LOG.info("%s has left at once: %s", who, _why(error))
         except Exception:
-            LOG.exception("an NBD client could not be served")
+            LOG.exception("%s could not be served", who)
         finally:
             self._clients -= 1
             self._places.release_on_behalf_of(client)
 
-    async def _attend(self, wire: Wire) -> None:
-        """Negotiate, and do what the client asks, until it leaves."""
+    async def _attend(self, wire: Wire, who: str) -> None:
+        """Negotiate, and do what the client asks, until it leaves; then say farewell."""
         with trio.CancelScope(shield=True):
             try:
-                offer = Offer(wire, dict(self._exports), _STALL_S, self._security)
-                agreement = await self._in_thread(offer.negotiate)
-            except TlsError as error:
-                LOG.warning("an NBD client was turned away: %s", error)
-                return
-            except (NotServedError, OSError) as error:
-                LOG.info("an NBD client is not served: %s", error)
-                return
-            if agreement.export not in self._exports.values():
-                return  # it was withdrawn meanwhile
-            await self._serve_export(wire, agreement)
+                agreement = await self._agree(wire, who)
+                if agreement is not None and agreement.export in self._exports.values():
+                    await self._serve_export(wire, agreement, who)  # else it was withdrawn since
+            finally:
+                await self._in_thread(wire.end)
 
-    async def _serve_export(self, wire: Wire, agreement: Agreement) -> None:
+    async def _agree(self, wire: Wire, who: str) -> Agreement | None:
+        """Negotiate; None if the client is not to be served, of which the log tells."""
+        offer = Offer(wire, dict(self._exports), _STALL_S, self._security)
+        try:
+            return await self._in_thread(offer.negotiate)
+        except LeftError as error:
+            LOG.info("%s is not served: %s", who, error)
+        except (NotServedError, TlsError, TimeoutError) as error:
+            LOG.warning("%s was turned away: %s", who, _why(error))
+        except OSError as error:
+            LOG.info("%s is not served: %s", who, _why(error))
+        return None
+
+    async def _serve_export(self, wire: Wire, agreement: Agreement, who: str) -> None:
         """Do what a client asks of one export, until it leaves or the export is withdrawn."""
         session = Session(wire, agreement)
         with trio.CancelScope() as serving:
             self._served[serving] = agreement.export
             try:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_interrupt_when_cancelled, wire)
+                async with _interrupted_when_cancelled(wire):
                     with trio.CancelScope(shield=True):
                         async with trio.open_nursery() as workers:
                             for _ in range(_THREADS):
-                                workers.start_soon(self._work, session)
-                        if self._security is not None:
-                            await self._in_thread(wire.end)
-                    nursery.cancel_scope.cancel()
+                                workers.start_soon(self._work, session, who)
             finally:
                 del self._served[serving]
                 with trio.CancelScope(shield=True):
                     async with self._has_left:
                         self._has_left.notify_all()
 
-    async def _work(self, session: Session) -> None:
+    async def _work(self, session: Session, who: str) -> None:
         try:
             await self._in_thread(session.work)
         except (NotServedError, OSError) as error:
-            LOG.info("an NBD client is served no longer: %s", error)
+            LOG.info("%s is served no longer: %s", who, _why(error))
         except Exception:
-            LOG.exception("an NBD client is served no longer")
+            LOG.exception("%s is served no longer", who)
 
     async def _in_thread(self, function: Callable[[], _T]) -> _T:
         return await trio.to_thread.run_sync(function, limiter=self._threads)
 
 
-async def _interrupt_when_cancelled(wire: Wire) -> None:
+def _why(error: Exception) -> str:
+    """What an error says, without the system's number of it."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _name_of(connection: socket.socket) -> str:
+    """Who has connected, for the log."""
     try:
-        await trio.sleep_forever()
-    finally:
-        wire.interrupt()
+        if connection.family == socket.AF_UNIX:
+            said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            process, user, _ = _CREDENTIALS.unpack(said)
+            return f"the NBD client with pid {process} of uid {user}"
+        host, port, *_ = connection.getpeername()
+    except OSError:  # it has left already
+        return "an NBD client"
+    return f"the NBD client at {f'[{host}]' if ':' in host else host}:{port}"
+
+
+@asynccontextmanager
+async def _interrupted_when_cancelled(wire: Wire) -> AsyncIterator[None]:
+    """Have the calls of a wire end if the body, whose threads make them, is cancelled."""
+    is_over = False
+
+    async def watch() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            if not is_over:
+                wire.interrupt()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        yield
+        is_over = True
+        nursery.cancel_scope.cancel()
 
 
 async def _accept(listening: trio.socket.SocketType) -> socket.socket:
