@@ -111,6 +111,15 @@ class StorageDaemon:
         data: dict[str, Any] = said["data"]
         return data
 
+    def mirror(self, source: str, target: str) -> None:
+        """Copy one of its nodes to another, and let go of the first."""
+        names = {"job-id": "copy", "device": source, "target": target}
+        self.do("blockdev-mirror", sync="full", **names)
+        self.wait_for("BLOCK_JOB_READY")
+        self.do("block-job-complete", device="copy")
+        assert "error" not in self.wait_for("BLOCK_JOB_COMPLETED")
+        self.do("blockdev-del", **{"node-name": source})
+
     def close(self) -> None:
         self._watchdog.cancel()
         self._process.kill()

@@ -126,14 +126,7 @@ def test_disk_is_the_target_of_a_mirror_job(place: Path) -> None:
                   f"server.path={place}/socket"),
             )  # fmt: skip
             try:
-                daemon.do(
-                    "blockdev-mirror",
-                    **{"job-id": "copy", "device": "source", "target": "target", "sync": "full"},
-                )
-                daemon.wait_for("BLOCK_JOB_READY")
-                daemon.do("block-job-complete", device="copy")
-                assert "error" not in daemon.wait_for("BLOCK_JOB_COMPLETED")
-                daemon.do("blockdev-del", **{"node-name": "source"})
+                daemon.mirror("source", "target")
             finally:
                 daemon.close()
         disk.activate()

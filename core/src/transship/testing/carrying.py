@@ -200,10 +200,11 @@ def buffer_of(segment: Buffer | ChannelWork | FileWork | RemoteWork) -> Buffer:
     Raises:
         AssertionError: It is something else.
     """
-    require(isinstance(segment, bytes | bytearray | memoryview), f"{segment!r} is no buffer")
-    with memoryview(segment) as view:  # type: ignore[arg-type]
+    if not isinstance(segment, bytes | bytearray | memoryview):
+        raise AssertionError(f"{segment!r} is no buffer")
+    with memoryview(segment) as view:
         require(view.c_contiguous, "a buffer is not contiguous")
-    return segment  # type: ignore[return-value]
+    return segment
 
 
 def content_of(lent: Buffer) -> bytes:

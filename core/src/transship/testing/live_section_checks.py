@@ -10,8 +10,6 @@ from transship.testing.guests import FakeGuest
 from transship.wire.limits import KIB, MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from transship.testing.section_case import SectionCase
 
 _MOST_ROUNDS: Final = 20_000
@@ -61,6 +59,9 @@ def check_keeps_its_budget(case: SectionCase) -> None:
 def check_undoes_what_it_began(case: SectionCase) -> None:
     """``complete`` ends what ``begin`` started, and so does ``cancel`` whenever it comes."""
 
+    def begin(source: Carrier) -> None:
+        collect(source.begin())
+
     def iterate(source: Carrier) -> None:
         case.step(source.guest)
         collect(source.iterate(4 * KIB))
@@ -75,8 +76,9 @@ def check_undoes_what_it_began(case: SectionCase) -> None:
         next(segments, None)
         segments.close()
 
-    begin: Callable[[Carrier], object] = lambda source: collect(source.begin())  # noqa: E731
-    complete: Callable[[Carrier], object] = lambda source: collect(source.complete())  # noqa: E731
+    def complete(source: Carrier) -> None:
+        collect(source.complete())
+
     for when, calls in {
         "without anything before": (),
         "in begin": (leave_begin,),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transship.errors import ChannelError
 
 _TIMEVAL: Final = struct.Struct("@ll")
+"""``struct timeval`` of socket(7)."""
 
 
 class _SocketHalf(ThreadHalf):
@@ -48,7 +49,7 @@ class _SocketHalf(ThreadHalf):
         super().__init__(peer, translate, spoil)
         connection.setblocking(True)
         # Python's own time-outs would make the socket non-blocking, and cost a poll for each call.
-        connection.setsockopt(socket.SOL_SOCKET, self._option, _timeval(timeout_s))
+        connection.setsockopt(socket.SOL_SOCKET, self._option, timeval(timeout_s))
         self._socket = connection
         self._timeout_s = timeout_s
 
@@ -121,8 +122,12 @@ class BlockingSocketReceiver(_SocketHalf, BlockingReceiver):
         return self._call(lambda: self._socket.recv_into(target))
 
 
-def _timeval(timeout_s: float) -> bytes:
-    """As the kernel takes it; 0 is for ever."""
+def timeval(timeout_s: float) -> bytes:
+    """A time-out as ``SO_RCVTIMEO`` and ``SO_SNDTIMEO`` take it, at least a millisecond.
+
+    Args:
+        timeout_s: Infinity is none, which the kernel has as 0.
+    """
     if math.isinf(timeout_s):
         return _TIMEVAL.pack(0, 0)
     seconds, rest = divmod(max(timeout_s, 1e-3), 1)

@@ -11,9 +11,9 @@ import errno
 import math
 import os
 import socket
-import struct
 from typing import TYPE_CHECKING, Final, final
 
+from transship.toolkit.blocking_socket import timeval
 from transship.toolkit.vectored import Vector
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from transship.buffers import Buffer
     from transship_nbd._deadline import Deadline
-
-_TIMEVAL: Final = struct.Struct("@ll")
-"""``struct timeval`` of socket(7)."""
 
 _LONGEST_S: Final = 24 * 3600.0
 """Most that the system is told to wait at once; a later deadline is waited for in several calls."""
@@ -133,9 +130,7 @@ class SocketBytes:
             return False
         left_s = min(left_s, _LONGEST_S)
         if left_s != self._limits_s[option]:
-            seconds = int(left_s)
-            limit = _TIMEVAL.pack(seconds, max(1, int((left_s - seconds) * 1_000_000)))
-            self._socket.setsockopt(socket.SOL_SOCKET, option, limit)
+            self._socket.setsockopt(socket.SOL_SOCKET, option, timeval(left_s))
             self._limits_s[option] = left_s
         return True
 
