@@ -43,6 +43,11 @@ LONGEST_NAME_BYTES: Final = 255
 
 MOST_PROVIDERS: Final = 16
 
+_EASILY_STUCK: Final = ("sockets",)
+"""These leave the start of a header with the kernel until the rest has come. Where that fills the
+kernel's buffer the rest cannot come: TCP's window stays closed for ever. (Seen with libfabric 1.17:
+24 bytes are peeked at, again and again.)"""
+
 _TRY_AGAIN: Final = -11
 _NAMES_ROOM: Final = 4096
 _EVENTS_AT_A_TIME: Final = 64
@@ -113,6 +118,10 @@ class Endpoint:
         slot_bytes: How much each holds.
         write_count: Most remote writes at a time; 0 if there are to be none.
 
+    Attributes:
+        is_easily_stuck: Whether no more may be on its way than TCP's smallest window takes; a
+            write of any length counts as more, so it must be alone.
+
     Raises:
         ConnectError: The provider has no such endpoint.
     """
@@ -122,6 +131,7 @@ class Endpoint:
     ) -> None:
         self.slot_count = slot_count
         self.slot_bytes = slot_bytes
+        self.is_easily_stuck = provider in _EASILY_STUCK
         self._slots = ffi.new("uint8_t[]", slot_count * slot_bytes)
         self.memory = memoryview(ffi.buffer(self._slots))
         self._events = ffi.new("transship_event[]", _EVENTS_AT_A_TIME)

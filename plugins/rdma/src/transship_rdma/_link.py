@@ -30,6 +30,9 @@ _FALLBACK_S: Final = 0.01
 _LIVELY_POLLS: Final = 8
 """How often in a row a poll may find nothing before we wait; waiting and waking costs more."""
 
+_FEW_MESSAGES: Final = 3
+"""So many fit into the smallest window of TCP, 64 kB, with their headers."""
+
 _LONGEST_OUTBOX: Final = 64
 """Messages that wait for room; all but data is sparse, so this many are a peer's doing."""
 
@@ -165,7 +168,7 @@ class Link:
             ChannelError: The link is gone.
         """
         self.refuse_if_failed()
-        if not self._free:
+        if not self._free or not self._may_send():
             return False
         slot = self._free[0]
         start = slot * self._endpoint.slot_bytes
@@ -194,6 +197,11 @@ class Link:
         self._sent_count += 1
         self._began(1)
         return True
+
+    def _may_send(self) -> bool:
+        if not self._endpoint.is_easily_stuck:
+            return True
+        return not self.writes_out and self._operations_out < _FEW_MESSAGES
 
     def send_soon(self, kind: Kind, body: bytes = b"") -> None:
         """Send a message as soon as there is room."""
@@ -234,6 +242,10 @@ class Link:
             ChannelError: The link is gone.
         """
         self.refuse_if_failed()
+        if self._endpoint.is_easily_stuck:
+            if self._operations_out:
+                return 0
+            writes = writes[:1]
         try:
             begun = self._endpoint.begin_writes(writes)
         except ChannelError as error:
