@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
 import trio
 
 from transship.abc import Address
-from transship_rdma import _fabric, plugin
+from transship_rdma import _fabric, _link, plugin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -38,6 +38,31 @@ async def until(is_so: Callable[[], bool]) -> None:
     with trio.fail_after(5):
         while not is_so():  # noqa: ASYNC110
             await trio.sleep(0.001)
+
+
+class Load(NamedTuple):
+    """What is on its way over a link.
+
+    Args:
+        operations: How many operations.
+        writes: How many of them are writes.
+    """
+
+    operations: int
+    writes: int
+
+
+def loads_seen(monkeypatch: pytest.MonkeyPatch) -> list[Load]:
+    """The load of every link each time something has begun, from now on."""
+    seen: list[Load] = []
+    began = _link.Link._began
+
+    def look(link: _link.Link, count: int) -> None:
+        began(link, count)
+        seen.append(Load(link._operations_out, link.writes_out))
+
+    monkeypatch.setattr(_link.Link, "_began", look)
+    return seen
 
 
 async def write_through(writer: RemoteWriter, *runs: RemoteRun) -> None:

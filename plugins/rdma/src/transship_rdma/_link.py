@@ -168,7 +168,7 @@ class Link:
             ChannelError: The link is gone.
         """
         self.refuse_if_failed()
-        if not self._free or not self._may_send():
+        if not self._free or not self._fits_on_the_way():
             return False
         slot = self._free[0]
         start = slot * self._endpoint.slot_bytes
@@ -198,7 +198,7 @@ class Link:
         self._began(1)
         return True
 
-    def _may_send(self) -> bool:
+    def _fits_on_the_way(self) -> bool:
         if not self._endpoint.is_easily_stuck:
             return True
         return not self.writes_out and self._operations_out < _FEW_MESSAGES
