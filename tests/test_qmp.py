@@ -393,9 +393,11 @@ async def shell(address: str, place: Path, *lines: str) -> list[Json]:
         stdin="".join(f"{line}\n" for line in lines).encode(),
         capture_stdout=True,
         stderr=subprocess.STDOUT,
+        check=False,
         env={**os.environ, "HOME": str(place), "PYTHONWARNINGS": "error"},
     )
     printed = result.stdout.decode()
+    assert result.returncode == 0, printed
     assert "Traceback" not in printed, printed
     assert "Connected to QEMU 10.0.2" in printed
     return [json.loads(one) for one in re.findall(r"\{.*\}", printed)]
